@@ -1,0 +1,378 @@
+"""Pretrain the embedded model: a tiny causal language model, on synthetic tables.
+
+Reptile [1]_: for each synthetic table a copy of the model is fine-tuned just as ``fit``
+does it, with the package's own encoder, answers and `FineTuner`, and the model moves a
+part of the way to where the copy went. What is shipped is an average of its path.
+
+    python examples/pretraining/pretrain.py RUN_FOLDER --hours 2
+
+Run the same command again to go on from the checkpoint. ``RUN_FOLDER/model`` then holds
+the model as an ordinary Hugging Face folder, and ``RUN_FOLDER/curve.csv`` its quality
+against hours on tables that never enter training.
+
+References
+----------
+.. [1] A. Nichol, J. Achiam and J. Schulman, "On First-Order Meta-Learning Algorithms",
+   2018, arXiv 1803.02999.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import itertools
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from synthetic import SyntheticTable, draw_table
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from liftlearn import FineTuner, LanguageModel, RowEncoder
+from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
+from liftlearn._encoder import Corpus
+
+N_SLOTS, N_LEVELS, N_CODES = 128, 64, 128
+CONTEXT = 4096
+# Reptile's step towards a batch of tuned copies, and how much the average forgets.
+OUTER_STEP = 0.7
+TASKS_PER_STEP = 2
+AVERAGE_POWER = 7.0
+
+PREFERENCES: dict[str, Any] = {
+    "encoder": {
+        "columns": "slots",
+        "numbers": "scaled",
+        "digits": 2,
+        "spacing": "mixed",
+        "jitter": 0.1,
+        "text_length": 24,
+    },
+    "finetuner": {
+        "learning_rate": 1e-3,
+        "batch_size": 32,
+        "n_epochs": 20,
+        "max_steps": 150,
+        "weight_decay": 0.01,
+        "warmup_ratio": 0.1,
+    },
+}
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the fixed tokenizer: known words are one token, all else is bytes."""
+    words = [f"x{i}" for i in range(N_SLOTS)]
+    words += [f"{i:02d}" for i in range(100)]
+    words += [f"c{i}" for i in range(N_LEVELS)] + ["c?"]
+    words += [f"y{i}" for i in range(N_CODES)]
+    words += ["y?", "y="]
+    # Bytes that no UTF-8 text holds could never be trained.
+    never = {0xC0, 0xC1, *range(0xF5, 0x100)}
+    alphabet = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - {_byte(b) for b in never})
+    tokens = ["<s>", "<pad>", "</s>", *alphabet, *(f"Ġ{word}" for word in words)]
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={token: i for i, token in enumerate(tokens)},
+            merges=[],
+            ignore_merges=True,
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(" ?[^ ]+| "), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        split_special_tokens=True,
+        model_max_length=CONTEXT,
+    )
+
+
+def _byte(value: int) -> str:
+    """Return the character by which byte-level vocabularies stand for a byte."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in plain]
+    return chr(value) if value in plain else chr(256 + others.index(value))
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, seed: int
+) -> LlamaForCausalLM:
+    """Return a model with random weights."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    common = copy.deepcopy(PREFERENCES)
+    config.liftlearn = {
+        "precision": "float64",
+        "classification": {
+            **common,
+            "encoder": {**common["encoder"], "question": "y?"},
+            "decoder": {"words": "codes"},
+        },
+        "regression": {
+            **common,
+            "encoder": {**common["encoder"], "question": "y="},
+            "decoder": {"grid": "scaled", "spacing": "uniform"},
+        },
+    }
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config)
+
+
+def draw_corpus(rng: np.random.RandomState) -> Corpus:
+    """Draw a table and write it: mostly as the embedded model's users do."""
+    drawn = draw_table(np.random.default_rng(rng.randint(2**31)))
+    table, target = _named(drawn, rng)
+    number = drawn.task == "regression"
+    wording = {**PREFERENCES["encoder"], "question": "y=" if number else "y?"}
+    narrow = table.shape[1] <= 12
+    if narrow and rng.uniform() < 0.12:
+        wording |= {"columns": "names", "numbers": rng.choice(["plain", "scaled"])}
+    elif narrow and rng.uniform() < 0.08:
+        wording |= {"numbers": "plain", "digits": int(rng.randint(2, 5))}
+    encoder = RowEncoder(**wording).fit(table)
+    return Corpus(
+        encoder,
+        _answers(target, number, rng),
+        table,
+        target,
+        np.ones(len(table)),
+    )
+
+
+def _named(
+    drawn: SyntheticTable, rng: np.random.RandomState
+) -> tuple[Any, NDArray[Any]]:
+    """Give the columns random names, and classes that are words random letters."""
+    names = [_word(rng) + f"{i}" for i in range(drawn.X.shape[1])]
+    return drawn.X.set_axis(names, axis=1), drawn.y
+
+
+def _answers(target: NDArray[Any], number: bool, rng: np.random.RandomState) -> Any:
+    if number:
+        if rng.uniform() < 0.08:
+            return plain_grid(target, low=None, high=None)
+        spacing = "uniform" if rng.uniform() < 0.7 else "mixed"
+        return scaled_grid(
+            target, np.ones(len(target)), low=None, high=None, spacing=spacing
+        )
+    classes = np.unique(target)
+    kind = rng.choice(["codes", "two", "labels", "words"], p=[0.84, 0.04, 0.06, 0.06])
+    if kind == "two":  # as for more classes than there are codes
+        words = [f"y{i // 12} y{i % 12}" for i in range(len(classes))]
+    elif kind == "words" and len(classes) <= 20:
+        words = list({_word(rng): None for _ in range(8 * len(classes))})
+        words = words[: len(classes)]
+    else:
+        words = "codes" if kind == "codes" else "labels"
+    return LabelAnswers(classes, words)
+
+
+# First and last characters of some scripts: texts of two, three and four bytes.
+_SCRIPTS = [(0x61, 0x7A)] * 6 + [
+    (0x41, 0x5A), (0x21, 0x7E), (0xC0, 0x17F), (0x391, 0x3C9), (0x410, 0x44F),
+    (0x5D0, 0x5EA), (0x621, 0x64A), (0x905, 0x939), (0x3041, 0x3096),
+    (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0x10300, 0x1031F), (0x1F300, 0x1F64F),
+]  # fmt: skip
+
+
+def _word(rng: np.random.RandomState) -> str:
+    first, last = _SCRIPTS[rng.randint(len(_SCRIPTS))]
+    codes = rng.randint(first, last + 1, rng.randint(2, 9))
+    return "".join(chr(code) for code in codes).replace("{", "")
+
+
+def draw_relabelling(
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.RandomState
+) -> NDArray[np.intp]:
+    """Return a random renaming of tokens: each takes the weights of another.
+
+    Slots, levels and class codes are renamed among themselves, so that all of them are
+    trained however short the tables; and in half of the tables bytes are, too, so that
+    rare ones learn what a letter is.
+    """
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    families: dict[str, list[int]] = {}
+    for i, token in enumerate(tokens):
+        if token[0] == "Ġ" and len(token) > 2 and token[1] in "xcy" and token[2:].isdigit():
+            families.setdefault(token[1], []).append(i)
+        elif len(token) == 1:
+            families.setdefault("byte", []).append(i)
+    renamed = np.arange(len(tokens))
+    for family, members in families.items():
+        if family != "byte" or rng.uniform() < 0.5:
+            renamed[members] = rng.permutation(members)
+    return renamed
+
+
+_EMBEDDING = "model.embed_tokens.weight"
+Weights = dict[str, torch.Tensor]
+
+
+def run_task(seed: int, lm: LanguageModel, weights: Weights) -> tuple[Weights, Any]:
+    """Fine-tune on one table; return the weights' change and the tokens' use."""
+    rng = np.random.RandomState(seed)
+    renamed = draw_relabelling(lm.tokenizer, rng)
+    start = {name: weight.clone() for name, weight in weights.items()}
+    start[_EMBEDDING] = start[_EMBEDDING][renamed]
+    model = copy.deepcopy(lm.model)
+    model.load_state_dict(start, strict=False)
+    corpus = draw_corpus(rng)
+    lm = LanguageModel(model, lm.tokenizer)
+    n_steps = int(np.exp(rng.uniform(np.log(20), np.log(120))))
+    tuner = FineTuner(**{
+        **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000
+    })  # fmt: skip
+    tuned = tuner.finetune(lm, corpus, rng).model.float().state_dict()
+    change = {name: tuned[name] - start[name] for name in weights}
+    unnamed = torch.zeros_like(change[_EMBEDDING])
+    unnamed[renamed] = change[_EMBEDDING]
+    change[_EMBEDDING] = unnamed
+    used = np.zeros(len(renamed), int)
+    texts = corpus.write(np.arange(min(len(corpus), 100)), rng)[0]
+    answers = lm.trie(corpus.answers.texts).whole
+    for ids in itertools.chain(lm.prompt_tokens(texts), answers):
+        used[renamed[list(ids)]] = 1
+    first, last = tuner.history_[0]["loss"], tuner.history_[-1]["loss"]
+    return change, (used, first, last)
+
+
+_WORKER: dict[str, LanguageModel] = {}
+
+
+def _start_worker(folder: str) -> None:
+    torch.set_num_threads(1)
+    _WORKER["lm"] = LanguageModel.load(folder, device="cpu")
+
+
+def _work(seed: int, weights: dict[str, NDArray[np.float32]]) -> Any:
+    tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    change, notes = run_task(seed, _WORKER["lm"], tensors)
+    return {name: weight.numpy() for name, weight in change.items()}, notes
+
+
+@dataclass
+class Run:
+    """A pretraining run as its checkpoint holds it."""
+
+    weights: dict[str, NDArray[np.float32]]
+    average: dict[str, NDArray[np.float32]]
+    used: NDArray[np.int64]  # tables that used each token
+    n_steps: int = 0
+    seconds: float = 0.0
+
+    def take(self, results: list[Any]) -> None:
+        """Move towards where the tuned copies went, and average the path."""
+        self.n_steps += 1
+        share = (AVERAGE_POWER + 1) / (AVERAGE_POWER + self.n_steps)
+        for name, weight in self.weights.items():
+            change = np.mean([change[name] for change, _ in results], axis=0)
+            weight += OUTER_STEP * change
+            self.average[name] += share * (weight - self.average[name])
+        self.used += sum(notes[0] for _, notes in results)
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint, whole or not at all."""
+        new = folder / "checkpoint.new"
+        torch.save(vars(self), new)
+        new.replace(folder / "checkpoint.pt")
+
+
+def export(run: Run, template: LanguageModel, folder: Path) -> None:
+    """Write the averaged weights in float16 as a Hugging Face folder."""
+    model = copy.deepcopy(template.model).float()
+    average = {name: torch.from_numpy(w) for name, w in run.average.items()}
+    model.load_state_dict(average, strict=False)
+    model.half().save_pretrained(folder)
+    template.tokenizer.save_pretrained(folder)
+    untrained = int((run.used == 0).sum())
+    facts = {
+        "tables": run.n_steps * TASKS_PER_STEP,
+        "hours": round(run.seconds / 3600, 2),
+        "weights": sum(w.size for w in run.average.values()),
+        "untrained_tokens": untrained,
+        "least_used_token_tables": int(run.used.min()),
+    }
+    (folder / "pretraining.json").write_text(json.dumps(facts, indent=1))
+
+
+def main() -> None:
+    """Start or go on with a run."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    start_folder = args.folder / "start"
+    if not start_folder.exists():
+        tokenizer = build_tokenizer()
+        model = build_model(tokenizer, args.hidden, args.layers, args.seed)
+        LanguageModel(model, tokenizer).save(start_folder)
+    template = LanguageModel.load(start_folder, device="cpu")
+    names = dict(template.model.named_parameters())
+    weights = {n: w.detach().float().numpy().copy() for n, w in names.items()}
+    run = Run(weights, copy.deepcopy(weights), np.zeros(len(template.tokenizer), int))
+    if (args.folder / "checkpoint.pt").exists():
+        run = Run(**torch.load(args.folder / "checkpoint.pt", weights_only=False))
+    pool = ProcessPoolExecutor(
+        args.workers, initializer=_start_worker, initargs=(str(start_folder),)
+    )
+    with pool, (args.folder / "curve.csv").open("a", newline="") as file:
+        curve = csv.writer(file)
+        while run.seconds < args.hours * 3600:
+            began = time.monotonic()
+            seeds = [
+                (args.seed + 1) * 1_000_000_007 % 2**31 ^ (run.n_steps * TASKS_PER_STEP + i)
+                for i in range(TASKS_PER_STEP)
+            ]
+            results = list(
+                pool.map(_work, seeds, itertools.repeat(run.weights, len(seeds)))
+            )
+            run.take(results)
+            run.seconds += time.monotonic() - began
+            for _, (_, first, last) in results:
+                curve.writerow(
+                    [run.n_steps, round(run.seconds), f"{first:.4f}", f"{last:.4f}"]
+                )
+            if run.n_steps % 50 == 0:
+                run.save(args.folder)
+                export(run, template, args.folder / "model")
+                file.flush()
+    run.save(args.folder)
+    export(run, template, args.folder / "model")
+
+
+if __name__ == "__main__":
+    main()

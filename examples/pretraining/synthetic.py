@@ -1,0 +1,538 @@
+"""Random tables to pretrain on: a random stream goes in, tables come out.
+
+A table is drawn from the inside out. Its *latent* columns are correlated continuous
+numbers; each is then *shown* as one kind of column (a skewed number, a count, a
+category, a date, a text, ...), and the target is a simple, slightly noisy function of
+what the shown columns still tell of the latent ones. So most tables can be learnt, as
+the data sets that people collect can: from a handful of the columns, by a function of
+low complexity. Three ways to the target take turns: a function of the columns, clusters
+that belong to classes, and a node of a random causal graph that also made the columns.
+
+May import numpy, pandas and the standard library alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Task = Literal["classification", "regression"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SyntheticTable:
+    """One table with its target.
+
+    Attributes
+    ----------
+    X : DataFrame of shape (n_rows, n_columns)
+        Columns of floats, integers, booleans, strings, ordered categories and dates;
+        cells may be missing.
+    y : ndarray of shape (n_rows,)
+        Classes ``0 .. n_classes - 1``, each on two rows or more, or floats.
+    task : {"classification", "regression"}
+        What `y` holds.
+    """
+
+    X: pd.DataFrame
+    y: NDArray[np.int64] | NDArray[np.float64]
+    task: Task
+
+
+def draw_table(rng: np.random.Generator, *, max_rows: int = 1000) -> SyntheticTable:
+    """Draw a table from the prior.
+
+    Parameters
+    ----------
+    rng : Generator
+        The only source of chance.
+    max_rows : int, default=1000
+        The largest number of rows, at least 20.
+
+    Returns
+    -------
+    table : SyntheticTable
+        20 to `max_rows` rows and 1 to 100 columns; five of eight are classifications.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> table = draw_table(np.random.default_rng(5), max_rows=50)
+    >>> len(table.X) == len(table.y) <= 50
+    True
+    """
+    while True:
+        n_rows = int(min(max_rows, 20 * 50 ** rng.beta(2, 1.2)))
+        n_columns = int(np.clip(np.exp(rng.normal(np.log(8), 0.9)), 1, 100))
+        if rng.random() < 0.375:
+            X, y = _regression(rng, n_rows, n_columns)
+            return SyntheticTable(X, y, "regression")
+        X, labels = _classification(rng, n_rows, n_columns)
+        # A target that a rare threshold left with one class is drawn anew.
+        if (classes := _common_classes(rng, labels)).any():
+            return SyntheticTable(X, classes, "classification")
+
+
+# --- the two tasks --------------------------------------------------------------------
+
+
+def _classification(
+    rng: np.random.Generator, n_rows: int, n_columns: int
+) -> tuple[pd.DataFrame, Integers]:
+    """Draw columns and labels, by one of the three ways."""
+    n_classes = min(_draw_n_classes(rng), max(2, n_rows // 6))
+    # Above ten classes, only clusters and prototypes give each its own place.
+    if rng.random() < 0.3:
+        latent, labels = _class_clusters(rng, n_rows, n_columns, n_classes)
+        X, _ = _show_columns(rng, latent)
+    elif rng.random() < 0.2 and n_classes <= 10:
+        nodes = _causal_nodes(rng, n_rows, n_columns + n_classes)
+        X, _ = _show_columns(rng, nodes[:, n_classes:])
+        labels = _label(rng, nodes[:, :n_classes])
+    else:
+        X, seen = _show_columns(rng, _draw_latent(rng, n_rows, n_columns))
+        function = _prototypes if n_classes > 10 else _choose(rng, FUNCTIONS)
+        labels = _label(rng, _standard(function(rng, _relevant(rng, seen), n_classes)))
+    if rng.random() < 0.4:
+        flipped = rng.random(n_rows) < rng.uniform(0, 0.15)
+        labels = np.where(flipped, rng.permutation(labels), labels)
+    return X, labels
+
+
+def _regression(
+    rng: np.random.Generator, n_rows: int, n_columns: int
+) -> tuple[pd.DataFrame, Floats]:
+    """Draw columns and a target, from a function of them or a causal graph."""
+    if rng.random() < 0.2:
+        nodes = _causal_nodes(rng, n_rows, n_columns + 1)
+        X, seen = _show_columns(rng, nodes[:, 1:])
+        score = nodes[:, 0]
+    else:
+        X, seen = _show_columns(rng, _draw_latent(rng, n_rows, n_columns))
+        score = _choose(rng, FUNCTIONS)(rng, _relevant(rng, seen), 1)[:, 0]
+    noise = rng.normal(size=n_rows) * max(0.0, rng.uniform(-0.15, 0.5))
+    if rng.random() < 0.15:
+        noise *= np.exp(0.6 * seen[:, rng.integers(n_columns)])
+    return X, _shape_target(rng, _standard(_standard(score) + noise))
+
+
+def _draw_n_classes(rng: np.random.Generator) -> int:
+    """Draw a number of classes: often 2, mostly 2 to 10, at most 100."""
+    if rng.random() < 0.35:
+        return 2
+    low, high = (3, 11) if rng.random() < 0.85 else (11, 101)
+    return int(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _label(rng: np.random.Generator, scores: Floats) -> Integers:
+    """Turn one standardised score per class into labels, by bins or by the largest."""
+    n_classes = scores.shape[1]
+    if n_classes == 2 or (n_classes <= 7 and rng.random() < 0.35):
+        share = rng.dirichlet(np.full(n_classes, rng.choice([2.0, 8.0, 40.0])))
+        return _bins(scores[:, 0], share)
+    imbalance = rng.choice([0.0, 0.3, 0.8])
+    return (scores + imbalance * rng.normal(size=n_classes)).argmax(axis=1)
+
+
+def _common_classes(rng: np.random.Generator, labels: Integers) -> Integers:
+    """Join classes of a single row to the largest and number the rest at random."""
+    _, place, count = np.unique(labels, return_inverse=True, return_counts=True)
+    place = np.where(count[place] < 2, count.argmax(), place)
+    kept, place = np.unique(place, return_inverse=True)
+    return rng.permutation(len(kept))[place]
+
+
+def _shape_target(rng: np.random.Generator, score: Floats) -> Floats:
+    """Give a standardised score the distribution and the unit of a real target."""
+    shape = rng.choice(
+        ["plain", "skewed", "count", "bimodal", "bounded", "rounded"],
+        p=[0.4, 0.2, 0.12, 0.08, 0.12, 0.08],
+    )
+    if shape == "skewed":
+        score = np.exp(np.minimum(rng.uniform(0.3, 1.2) * score, 6.0))
+    elif shape == "count":
+        rate = np.exp(np.minimum(rng.uniform(0, 3) + rng.uniform(0.3, 1) * score, 7.0))
+        return np.floor(rate) if rng.random() < 0.6 else rng.poisson(rate).astype(float)
+    elif shape == "bimodal":
+        score = score + rng.uniform(1, 4) * (score > rng.normal(0, 0.5))
+    elif shape == "bounded":
+        score = np.clip(score, *np.sort(rng.uniform([-2.5, 0.5], [-0.5, 2.5])))
+    elif shape == "rounded":
+        score = np.round(score * rng.uniform(1, 8))
+    return _rescale(rng, score)
+
+
+# --- latent columns -------------------------------------------------------------------
+
+
+def _draw_latent(rng: np.random.Generator, n_rows: int, n_columns: int) -> Floats:
+    """Draw latent columns: independent, of common factors, in clusters or causal."""
+    kind = rng.choice(["free", "factors", "clusters", "causal"], p=[0.3, 0.4, 0.1, 0.2])
+    if kind == "causal":
+        return _causal_nodes(rng, n_rows, n_columns)
+    if kind == "free":
+        return rng.normal(size=(n_rows, n_columns))
+    if kind == "clusters":
+        n_clusters = int(rng.integers(2, 9))
+        latent, _ = _class_clusters(rng, n_rows, n_columns, n_clusters)
+        return latent
+    return _standard(_correlated(rng, n_rows, n_columns))
+
+
+def _correlated(rng: np.random.Generator, n_rows: int, n_columns: int) -> Floats:
+    """Draw Gaussian columns that share some factors."""
+    n_factors = int(rng.integers(1, min(n_columns, 8) + 1))
+    loading = rng.normal(size=(n_factors, n_columns))
+    loading *= rng.random(loading.shape) < rng.uniform(0.3, 1)
+    own = rng.normal(size=(n_rows, n_columns)) * rng.uniform(0.2, 1.2, n_columns)
+    return rng.normal(size=(n_rows, n_factors)) @ loading + own
+
+
+def _class_clusters(
+    rng: np.random.Generator, n_rows: int, n_columns: int, n_classes: int
+) -> tuple[Floats, Integers]:
+    """Draw columns from Gaussian clusters, and each row's class.
+
+    Centres differ on some columns only, and are spread so that the nearest other class
+    is 1.5 to 5 standard deviations away: a Bayes accuracy of about 0.7 to 1.
+    """
+    share = rng.dirichlet(np.full(n_classes, rng.choice([2.0, 8.0, 40.0])))
+    labels = rng.choice(n_classes, n_rows, p=share)
+    n_each = int(rng.choice([1, 1, 2, 3]))
+    cluster = labels * n_each + rng.integers(n_each, size=n_rows)
+
+    centres = rng.normal(size=(n_classes * n_each, n_columns))
+    differs = rng.random(n_columns) < rng.uniform(0.3, 1)
+    centres *= rng.gamma(1, size=n_columns) * differs
+    owner = np.arange(len(centres)) // n_each
+    distance = np.sqrt(((centres[:, None] - centres) ** 2).sum(axis=2))
+    nearest = np.where(owner[:, None] == owner, np.inf, distance).min(axis=1)
+    centres *= rng.uniform(1.5, 5) / (np.median(nearest) + 1e-6)
+
+    around = _standard(_correlated(rng, n_rows, n_columns))
+    if rng.random() < 0.5:  # each cluster has its own size and orientation
+        spread = rng.uniform(0.4, 1.6, size=(len(centres), n_columns))
+        around *= spread[cluster] * rng.choice([-1, 1], size=spread.shape)[cluster]
+    return _standard(centres[cluster] + around), labels
+
+
+def _causal_nodes(rng: np.random.Generator, n_rows: int, n_nodes: int) -> Floats:
+    """Draw nodes of a random layered causal graph, in random order, standardised."""
+    width = int(min(n_nodes, rng.integers(2, 13)))
+    noise = np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
+    layers = [_standard(_correlated(rng, n_rows, width))]
+    while width * len(layers) < 1.3 * n_nodes:
+        weight = rng.normal(size=(width, width)) / np.sqrt(width)
+        weight *= rng.random(weight.shape) < rng.uniform(0.3, 1)
+        node = _choose(rng, ACTIVATIONS)(1.5 * layers[-1] @ weight)
+        layers.append(_standard(_standard(node) + noise * rng.normal(size=node.shape)))
+    nodes = np.concatenate(layers, axis=1)
+    return nodes[:, rng.permutation(nodes.shape[1])[:n_nodes]]
+
+
+# --- functions from columns to scores -------------------------------------------------
+
+
+def _relevant(rng: np.random.Generator, seen: Floats) -> Floats:
+    """Choose the columns that count, a handful mostly, and weigh them."""
+    n_columns = seen.shape[1]
+    n_most = n_columns if rng.random() < 0.2 else min(n_columns, 12)
+    n_relevant = int(np.exp(rng.uniform(np.log(min(2, n_most)), np.log(n_most + 0.99))))
+    chosen = rng.permutation(n_columns)[:n_relevant]
+    return seen[:, chosen] * rng.gamma(3, 1 / 3, size=n_relevant)
+
+
+def _linear(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Weigh the columns."""
+    return x @ rng.normal(size=(x.shape[1], n_scores))
+
+
+def _network(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Pass the columns through one to three random layers."""
+    activation = _choose(rng, ACTIVATIONS)
+    gain = rng.uniform(0.6, 1.8)
+    for _ in range(rng.integers(1, 4)):
+        width = int(rng.integers(3, 17))
+        weight = rng.normal(size=(x.shape[1], width)) * gain / np.sqrt(x.shape[1])
+        x = activation(x @ weight + 0.5 * rng.normal(size=width))
+    return x @ rng.normal(size=(x.shape[1], n_scores))
+
+
+def _trees(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Sum the leaves of one to six trees with splits on single columns."""
+    rows = np.arange(len(x))
+    total = np.zeros((len(x), n_scores))
+    for _ in range(rng.integers(1, 7)):
+        depth = int(rng.integers(2, 6))
+        column = rng.integers(x.shape[1], size=2**depth)
+        cut = x[rng.integers(len(x), size=2**depth), column]
+        node = np.ones(len(x), dtype=np.int64)
+        for _ in range(depth):
+            node = 2 * node + (x[rows, column[node]] > cut[node])
+        total += rng.normal(size=(2**depth, n_scores))[node - 2**depth]
+    return total
+
+
+def _additive(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Weigh a bent version of each column."""
+    bends = [np.tanh, np.abs, np.square, np.sign, np.sin, np.positive]
+    bent = [
+        _choose(rng, bends)(rng.uniform(0.5, 2) * column + rng.normal(0, 0.5))
+        for column in x.T
+    ]
+    return np.column_stack(bent) @ rng.normal(size=(x.shape[1], n_scores))
+
+
+def _products(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Weigh the columns and some products of two."""
+    n_pairs = int(rng.integers(1, 2 + min(4, x.shape[1])))
+    one, other = rng.integers(x.shape[1], size=(2, n_pairs))
+    terms = np.concatenate([x, rng.uniform(0.5, 2) * x[:, one] * x[:, other]], axis=1)
+    return terms @ rng.normal(size=(terms.shape[1], n_scores))
+
+
+def _rules(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Sum the weights of the rules that hold, each an *and* of one to three tests."""
+    n_rules = int(rng.integers(1, 6)) + n_scores
+    column = rng.integers(x.shape[1], size=(3, n_rules))
+    cut = x[rng.integers(len(x), size=column.shape), column]
+    tests = (x[:, column] > cut) == (rng.random(column.shape) < 0.5)
+    unused = np.arange(3)[:, None] >= rng.integers(1, 4, size=n_rules)
+    holds = (tests | unused).all(axis=1)
+    # The slight slope breaks ties between rows that the same rules hold for.
+    slope = 0.05 * x @ rng.normal(size=(x.shape[1], n_scores))
+    return holds @ rng.normal(size=(n_rules, n_scores)) + slope
+
+
+def _prototypes(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Score by the nearness of prototypes, one or more to each score."""
+    n_each = int(rng.choice([1, 1, 2, 4])) if n_scores > 1 else int(rng.integers(3, 10))
+    centres = x[rng.integers(len(x), size=n_scores * n_each)]
+    centres = centres + 0.3 * rng.normal(size=centres.shape)
+    square = ((x[:, None] - centres) ** 2).sum(axis=2) / x.shape[1]
+    if n_scores > 1:
+        return -np.sqrt(square).reshape(len(x), n_scores, n_each).min(axis=2)
+    return np.exp(-square * rng.uniform(0.5, 2)) @ rng.normal(size=(n_each, 1))
+
+
+ScoreFunction = Callable[[np.random.Generator, Floats, int], Floats]
+# Linear twice: most of what people tabulate is nearly monotone in each column.
+FUNCTIONS: list[ScoreFunction] = [
+    _linear, _linear, _network, _trees, _additive, _products, _rules, _prototypes
+]  # fmt: skip
+ACTIVATIONS: list[Callable[[Floats], Floats]] = [
+    np.tanh, lambda x: np.maximum(x, 0), np.sin, np.positive
+]  # fmt: skip
+
+
+# --- from latent to shown columns -----------------------------------------------------
+
+KINDS = ["number", "integer", "boolean", "nominal", "ordered", "text", "date"]
+SHAPES = ["plain", "exp", "power", "heavy", "uniform", "zeros", "rounded"]
+SYLLABLES = "ba ce di fo gu ka le mi no pu ra se ti vo zu an er il om st".split()
+GRADES = [
+    ["low", "high"], ["low", "medium", "high"], ["small", "medium", "large", "huge"],
+    ["bad", "poor", "fair", "good", "excellent"],
+]  # fmt: skip
+
+
+def _show_columns(
+    rng: np.random.Generator, latent: Floats
+) -> tuple[pd.DataFrame, Floats]:
+    """Show each latent column as one kind, and return what can be seen of it.
+
+    Returns
+    -------
+    X : DataFrame of shape (n_rows, n_columns)
+        The columns as a user has them.
+    seen : ndarray of shape (n_rows, n_columns)
+        The information in `X` as standardised numbers, before cells went missing.
+    """
+    n_rows, n_columns = latent.shape
+    kinds, shapes = _draw_kinds(rng, n_columns), _draw_shapes(rng, n_columns)
+    as_shown = rng.random() < 0.25  # else the target depends on the unskewed column
+    has_missing = rng.random() < 0.25
+    names = _draw_names(rng, n_columns)
+    columns, seen = {}, np.empty_like(latent)
+    for j, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        z = latent[:, j]
+        if kind == "number":
+            shown = _shape_number(rng, z, shapes[j])
+            seen[:, j] = shown if as_shown or shapes[j] == "zeros" else z
+            column = pd.Series(_rescale(rng, shown))
+        elif kind == "date":
+            column, seen[:, j] = _show_date(rng, z)
+        else:
+            column, seen[:, j] = _show_levels(rng, z, kind)
+        if has_missing and rng.random() < 0.5:
+            rate = np.exp(rng.uniform(np.log(0.01), np.log(0.4)))
+            # Where the value decides, large values go missing first.
+            depends = z > np.quantile(z, 0.7) if rng.random() < 0.3 else True
+            column = column.mask(depends & (rng.random(n_rows) < rate))
+        columns[name] = column
+    return pd.DataFrame(columns), np.clip(_standard(seen), -4, 4)
+
+
+def _draw_kinds(rng: np.random.Generator, n_columns: int) -> list[str]:
+    """Draw the kinds of a table's columns: often all numbers, else a mixture."""
+    if rng.random() < 0.4:
+        return ["number"] * n_columns
+    rare = rng.random() < 0.15
+    base = np.array([1.0, 0.5, 0.25, 0.6, 0.25, 0.1 * rare, 0.2 * rare])
+    share = rng.gamma(base)
+    return [KINDS[i] for i in rng.choice(len(KINDS), n_columns, p=share / share.sum())]
+
+
+def _draw_shapes(rng: np.random.Generator, n_columns: int) -> list[str]:
+    """Draw the distributions of a table's numbers: one for all, or one for each."""
+    share = [0.3, 0.14, 0.1, 0.1, 0.12, 0.1, 0.14]
+    if rng.random() < 0.4:
+        return [str(rng.choice(SHAPES, p=share))] * n_columns
+    return [SHAPES[i] for i in rng.choice(len(SHAPES), n_columns, p=share)]
+
+
+def _shape_number(rng: np.random.Generator, z: Floats, shape: str) -> Floats:
+    """Bend a standardised column into a distribution, keeping its order."""
+    if shape == "exp":
+        return np.exp(np.clip(rng.uniform(0.4, 1.8) * z, -20, 20))
+    if shape == "power":
+        return np.abs(z - z.min()) ** rng.uniform(1.5, 3.5)
+    if shape == "heavy":
+        return np.sinh(rng.uniform(0.8, 1.8) * np.clip(z, -8, 8))
+    if shape == "uniform":
+        return 1 / (1 + np.exp(-1.7 * z))
+    if shape == "zeros":
+        floor = np.quantile(z, rng.uniform(0.2, 0.92))
+        return np.expm1(np.clip(rng.uniform(0.3, 1.2) * (z - floor), 0, 20))
+    if shape == "rounded":
+        return np.round(z * rng.uniform(1.5, 15))
+    return z
+
+
+def _show_levels(
+    rng: np.random.Generator, z: Floats, kind: str
+) -> tuple[pd.Series, Floats]:
+    """Cut a latent column into levels: integers, categories or texts."""
+    n_levels = _draw_n_levels(rng, kind, len(z))
+    level = _bins(z, rng.dirichlet(np.full(n_levels, 3.0)))
+    if kind == "boolean":
+        return pd.Series(level == 1), level.astype(float)
+    if kind == "integer":
+        start, step = int(rng.choice([0, 0, 1, 1, 18])), int(rng.choice([1, 1, 1, 5]))
+        return pd.Series(start + step * level), level.astype(float)
+    if kind == "ordered":
+        grades = next(
+            (g for g in GRADES if len(g) == n_levels),
+            [f"grade {i + 1}" for i in range(n_levels)],
+        )
+        shown = pd.Categorical.from_codes(level, grades, ordered=True)
+        return pd.Series(shown), level.astype(float)
+    # A category's effect is free, or follows its hidden order.
+    effect = rng.normal(size=n_levels) if rng.random() < 0.6 else np.arange(n_levels)
+    if kind == "text":
+        return pd.Series(_write_texts(rng, level)), effect[level].astype(float)
+    if rng.random() < 0.2:
+        words = [chr(ord("a") + i) if i < 26 else f"c{i}" for i in range(n_levels)]
+    else:
+        words = _draw_names(rng, n_levels)
+    words = [words[i] for i in rng.permutation(n_levels)]
+    return pd.Series([words[i] for i in level]), effect[level].astype(float)
+
+
+def _draw_n_levels(rng: np.random.Generator, kind: str, n_rows: int) -> int:
+    """Draw how many levels a column of this kind has."""
+    if kind == "boolean":
+        return 2
+    if kind in ("ordered", "text"):
+        return int(rng.integers(2, 6))
+    many = rng.random() < (0.3 if kind == "integer" else 0.08)
+    low, high = (10, 201) if many else (2, 11)
+    n_levels = int(np.exp(rng.uniform(np.log(low), np.log(high))))
+    return max(2, min(n_levels, n_rows // 3))
+
+
+def _write_texts(rng: np.random.Generator, level: Integers) -> list[str]:
+    """Write two to six words on each row, one or two of which tell the level."""
+    filler, telling = _draw_words(rng, 30), _draw_words(rng, 3 * (int(level.max()) + 1))
+    n_telling = int(rng.integers(1, 3))
+    texts = []
+    for which in level:
+        words = [telling[3 * which + i] for i in rng.integers(3, size=n_telling)]
+        words += [filler[i] for i in rng.integers(30, size=rng.integers(1, 5))]
+        texts.append(" ".join(words[i] for i in rng.permutation(len(words))))
+    return texts
+
+
+def _show_date(rng: np.random.Generator, z: Floats) -> tuple[pd.Series, Floats]:
+    """Show a column as times, of which the trend, the season or the hour is seen."""
+    day = np.exp(rng.uniform(np.log(20), np.log(6000))) / (1 + np.exp(-1.7 * z))
+    start = np.datetime64("1990-01-01") + rng.integers(11_000)
+    whole = rng.random() < 0.6
+    unit = 1440 if whole else 5  # minutes
+    minute = (day * 1440 / unit).astype(np.int64) * unit
+    time = start.astype("datetime64[s]") + minute.astype("timedelta64[m]")
+    what = rng.choice(["trend", "season", "week" if whole else "hour"])
+    period = {"trend": None, "season": 365.25, "week": 7, "hour": 1}[str(what)]
+    seen = minute / 1440
+    if period:
+        seen = np.sin(2 * np.pi * ((seen + start.astype(int)) / period + rng.random()))
+    return pd.Series(time), seen
+
+
+def _draw_names(rng: np.random.Generator, n_names: int) -> list[str]:
+    """Draw distinct names: numbered after a letter, or made-up words."""
+    style = rng.choice(["number", "word", "words"])
+    if style == "number":
+        letter, first = rng.choice(["x", "V", "f", "col_", "A"]), int(rng.integers(2))
+        return [f"{letter}{i + first}" for i in range(n_names)]
+    words = _draw_words(rng, n_names)
+    if style == "words":
+        others = _draw_words(rng, n_names)
+        return [f"{one}_{two}" for one, two in zip(words, others, strict=True)]
+    return words
+
+
+def _draw_words(rng: np.random.Generator, n_words: int) -> list[str]:
+    """Draw distinct words of two to four syllables."""
+    words: dict[str, None] = {}
+    while len(words) < n_words:
+        syllables = rng.integers(len(SYLLABLES), size=rng.integers(2, 5))
+        words["".join(SYLLABLES[i] for i in syllables)] = None
+    return list(words)
+
+
+# --- small tools ----------------------------------------------------------------------
+
+
+def _choose(rng: np.random.Generator, options: list[T]) -> T:
+    """Choose one, whatever it is: `rng.choice` would make an array of the options."""
+    return options[rng.integers(len(options))]
+
+
+def _bins(z: Floats, share: Floats) -> Integers:
+    """Cut a column at its quantiles, so that each bin gets its share of the rows."""
+    return np.searchsorted(np.quantile(z, np.cumsum(share)[:-1]), z)
+
+
+def _standard(columns: Floats) -> Floats:
+    """Bring each column to mean 0 and standard deviation 1; constant ones to 0."""
+    return (columns - columns.mean(axis=0)) / (columns.std(axis=0) + 1e-9)
+
+
+def _rescale(rng: np.random.Generator, column: Floats) -> Floats:
+    """Give a column a unit from 1e-4 to 1e5, an offset, and a readable precision."""
+    scale = 10 ** rng.uniform(-4, 5) if rng.random() < 0.3 else 10 ** rng.uniform(-1, 3)
+    offset = rng.choice([0, 0, 1, 5]) * rng.normal()
+    column = (_standard(column) + offset) * scale
+    if rng.random() < 0.5:  # two or three digits within a standard deviation
+        digits = int(rng.integers(1, 4)) - int(np.floor(np.log10(scale)))
+        column = np.round(column, digits)
+    return column

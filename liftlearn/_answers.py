@@ -1,0 +1,226 @@
+"""Targets to answers and back: labels by their words, numbers on a grid.
+
+The one place where an answer's text is written and read. Arrays of labels or numbers
+go in; the texts of all possible answers, and the index of each row's own, come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from liftlearn._numbers import Scale, fit_scale, fixed_digits, write_codes, write_plain
+
+# Single-word class codes; more classes take two words.
+_N_CODES = 128
+# A learnt grid reaches beyond the training targets by this share of their range.
+_MARGIN = 0.02
+# A plain grid has at most so many numbers.
+_MOST_PLAIN = 500
+
+
+class LabelAnswers:
+    """The answers of a classification target: one text for each class.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The distinct labels, sorted.
+    words : "codes", "labels", mapping of label to str, or sequence of str
+        Short code words, the labels' own text, or given words (in the order of
+        ``classes``, where they are a sequence).
+
+    Examples
+    --------
+    >>> answers = LabelAnswers(np.array([1, 12]), "labels")
+    >>> answers.texts, answers.write(np.array([12, 1]))
+    (['1', '12'], array([1, 0]))
+    """
+
+    def __init__(
+        self,
+        classes: NDArray[Any],
+        words: str | Mapping[Any, str] | Sequence[str],
+    ) -> None:
+        self.classes = classes
+        self.texts = _label_texts(classes, words)
+
+    def write(
+        self, y: NDArray[Any], rng: RandomState | None = None
+    ) -> NDArray[np.intp]:
+        """Return the index of each label's answer."""
+        return np.searchsorted(self.classes, y)
+
+    def read(self, indices: NDArray[np.intp]) -> NDArray[Any]:
+        """Return the label of each answer."""
+        return self.classes[indices]
+
+
+def _label_texts(
+    classes: NDArray[Any], words: str | Mapping[Any, str] | Sequence[str]
+) -> list[str]:
+    labels = classes.tolist()
+    if isinstance(words, str):
+        if words == "codes":
+            return write_codes(range(len(labels)), len(labels), "y", _N_CODES)
+        texts = [str(label) for label in labels]
+    elif isinstance(words, Mapping):
+        missing = [label for label in labels if label not in words]
+        if missing:
+            raise ValueError(
+                f"words has no word for {missing!r}; it has words for "
+                f"{list(words)!r}. Give each class one."
+            )
+        texts = [words[label] for label in labels]
+    else:
+        texts = list(words)
+        if len(texts) != len(labels):
+            raise ValueError(
+                f"words has {len(texts)} words for {len(labels)} classes: {labels!r}. "
+                "Give each class one, in this order."
+            )
+    for text in texts:
+        if texts.count(text) > 1:
+            raise ValueError(
+                f"Two classes of {labels!r} have the same word {text!r}. Give each "
+                "class a word of its own with LabelDecoder(words=...)."
+            )
+    return texts
+
+
+class NumberAnswers:
+    """The answers of a regression target: the numbers of a grid.
+
+    Parameters
+    ----------
+    texts : list of str
+        The text of each number, in increasing order.
+    scale : Scale
+        From a number to its place on the grid, in [0, 1]; each answer has equal room.
+    low, high : float
+        The least and the greatest number that can be predicted.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n_answers,)
+        The number in the middle of each answer's room.
+    """
+
+    def __init__(self, texts: list[str], scale: Scale, low: float, high: float) -> None:
+        self.texts = texts
+        self.low = low
+        self.high = high
+        self._scale = scale
+        self.numbers = self.number_at(np.arange(len(texts)) + 0.5)
+
+    def number_at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the number at each place, counted in answers from the grid's start."""
+        numbers = self._scale.number(np.asarray(places) / len(self.texts))
+        return numbers.clip(self.low, self.high)
+
+    def write(
+        self, y: NDArray[np.float64], rng: RandomState | None = None
+    ) -> NDArray[np.intp]:
+        """Return the index of each number's answer, dithered where ``rng`` is given.
+
+        A dithered number is moved by up to half an answer's room at random, so that
+        over many epochs its two neighbours share it in proportion to nearness: the mean
+        over answers is finer than the grid.
+        """
+        places = self._scale.position(y) * len(self.texts)
+        if rng is not None:
+            places = places + rng.uniform(-0.5, 0.5, len(places))
+        return np.floor(places).astype(np.intp).clip(0, len(self.texts) - 1)
+
+    def read(self, indices: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the number of each answer."""
+        return self.numbers[indices]
+
+
+def scaled_grid(
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    *,
+    low: float | None,
+    high: float | None,
+    spacing: str,
+) -> NumberAnswers:
+    """Return a grid of a hundred two-digit answers over the range of ``y``.
+
+    >>> grid = scaled_grid(
+    ...     np.arange(11.0), np.ones(11), low=0, high=None, spacing="uniform"
+    ... )
+    >>> grid.texts[:2], grid.low, grid.high
+    (['00', '01'], 0.0, 10.2)
+    """
+    least, greatest = _range(y, low, high)
+    if least == greatest:
+        return _constant("00", least)
+    ends = np.array([least, greatest])
+    scale = Scale(ends, np.array([0.0, 1.0]))
+    if spacing != "uniform":
+        inner = fit_scale(y, weight, spacing)
+        inside = (inner.knots > least) & (inner.knots < greatest)
+        scale = Scale(
+            np.concatenate([ends[:1], inner.knots[inside], ends[1:]]),
+            np.concatenate([[0.0], inner.positions[inside], [1.0]]),
+        )
+    return NumberAnswers(fixed_digits(2), scale, least, greatest)
+
+
+def _constant(text: str, number: float) -> NumberAnswers:
+    scale = Scale(np.array([number]), np.array([0.5]))
+    return NumberAnswers([text], scale, number, number)
+
+
+def plain_grid(
+    y: NDArray[np.float64], *, low: float | None, high: float | None
+) -> NumberAnswers:
+    """Return a grid of round numbers over the range of ``y``, in its own units.
+
+    >>> plain_grid(np.array([1.0, 6.0]), low=None, high=None).texts[:3]
+    ['0.90', '0.92', '0.94']
+    """
+    least, greatest = _range(y, low, high)
+    if least == greatest:
+        return _constant(write_plain(np.array([least]), 6)[0], least)
+    step = _round_step((greatest - least) / _MOST_PLAIN)
+    if np.all(y == np.round(y)):
+        step = max(step, 1.0)
+    first, last = np.ceil(least / step - 1e-9), np.floor(greatest / step + 1e-9)
+    counts = np.arange(first, max(first, last) + 1)
+    decimals = max(0, -int(np.floor(np.log10(step))))
+    texts = [f"{count * step:.{decimals}f}" for count in counts]
+    ends = np.array([counts[0] - 0.5, counts[-1] + 0.5]) * step
+    return NumberAnswers(texts, Scale(ends, np.array([0.0, 1.0])), least, greatest)
+
+
+def _range(
+    y: NDArray[np.float64], low: float | None, high: float | None
+) -> tuple[float, float]:
+    """Return the least and greatest number of a grid."""
+    margin = _MARGIN * float(y.max() - y.min())
+    least = float(y.min()) - margin if low is None else float(low)
+    greatest = float(y.max()) + margin if high is None else float(high)
+    if not least <= y.min() or not y.max() <= greatest:
+        raise ValueError(
+            f"The targets span {y.min():g} to {y.max():g}, beyond low={low!r} or "
+            f"high={high!r}. Widen NumberDecoder(low=..., high=...), or clip the targets."
+        )
+    return least, greatest
+
+
+def _round_step(least: float) -> float:
+    """Return the smallest of 1, 2 and 5 times a power of ten that is no less.
+
+    >>> _round_step(0.03), _round_step(7.0)
+    (0.05, 10.0)
+    """
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(
+        power * next(m for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
+    )

@@ -1,0 +1,176 @@
+"""Numbers as text: significant digits, positions on a scale, and fixed-width codes.
+
+Arrays of numbers go in, lists of strings come out. Imports numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# A z-scored number's position is linear within this many standard deviations.
+_REACH = 4.0
+# Knots kept of a column's quantile curve; two-digit text can't show more.
+_MOST_KNOTS = 201
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """A monotone, piecewise linear map between numbers and positions in [0, 1].
+
+    Parameters
+    ----------
+    knots : ndarray of shape (n_knots,)
+        Increasing numbers, in the units of the column.
+    positions : ndarray of shape (n_knots,)
+        Increasing positions of the knots. Numbers beyond the outer knots take the
+        outer positions.
+
+    Examples
+    --------
+    >>> scale = Scale(np.array([0.0, 10.0]), np.array([0.0, 1.0]))
+    >>> scale.position([2.5, 99.0]), scale.number([0.25])
+    (array([0.25, 1.  ]), array([2.5]))
+    """
+
+    knots: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+    def position(self, numbers: ArrayLike) -> NDArray[np.float64]:
+        """Return the position of each number; nan stays nan."""
+        return np.interp(numbers, self.knots, self.positions)
+
+    def number(self, positions: ArrayLike) -> NDArray[np.float64]:
+        """Return the number at each position."""
+        return np.interp(positions, self.positions, self.knots)
+
+
+def fit_scale(
+    numbers: NDArray[np.float64], weight: NDArray[np.float64], spacing: str
+) -> Scale:
+    """Return the scale that spaces a column's finite numbers as asked.
+
+    ``"zscore"`` is linear within four standard deviations of the mean, ``"quantile"``
+    gives equal room to equally many rows, ``"mixed"`` is the mean of the two with the
+    linear part squeezed into the column's own range, and ``"rank"`` gives each
+    distinct number equal room. A weight means so many repetitions.
+
+    >>> scale = fit_scale(np.array([1.0, 2.0, 100.0]), np.ones(3), "rank")
+    >>> scale.position([1.0, 2.0, 100.0]).round(3)
+    array([0.167, 0.5  , 0.833])
+    """
+    levels, index = np.unique(numbers, return_inverse=True)
+    share = np.bincount(index, weight)
+    share /= share.sum()
+    if len(levels) == 1:
+        return Scale(levels, np.array([0.5]))
+    if spacing == "rank":
+        return Scale(levels, (np.arange(len(levels)) + 0.5) / len(levels))
+    if spacing == "zscore":
+        return _zscore(levels, share)
+    below = np.cumsum(share) - share / 2  # the middle of each level's step
+    if spacing == "mixed":
+        # Halved first: the span of two huge numbers of unlike sign overflows.
+        span = levels[-1] / 2 - levels[0] / 2
+        below = (below + (levels / 2 - levels[0] / 2) / span) / 2
+    return _thinned(Scale(levels, below))
+
+
+def _zscore(levels: NDArray[np.float64], share: NDArray[np.float64]) -> Scale:
+    # In units of the largest magnitude, squares neither overflow nor vanish.
+    unit = np.abs(levels).max()
+    mean = (share * (levels / unit)).sum()
+    deviation = np.sqrt((share * (levels / unit - mean) ** 2).sum())
+    reach = np.array([mean - _REACH * deviation, mean + _REACH * deviation])
+    return Scale(reach * unit, np.array([0.0, 1.0]))
+
+
+def _thinned(scale: Scale) -> Scale:
+    """Keep the knots nearest to evenly spaced positions, and both ends."""
+    if len(scale.knots) <= _MOST_KNOTS:
+        return scale
+    wanted = np.linspace(scale.positions[0], scale.positions[-1], _MOST_KNOTS)
+    nearest = np.searchsorted(scale.positions, wanted).clip(max=len(scale.knots) - 1)
+    kept = np.unique(nearest)
+    return Scale(scale.knots[kept], scale.positions[kept])
+
+
+def row_positions(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the position of each number within its own row.
+
+    A row is read as one curve: its level and size are taken out, its shape stays. The
+    row's median is at 0.5, and 0 and 1 are four mean deviations away from it.
+
+    >>> row_positions(np.array([[1.0, 2.0, 3.0], [100.0, 200.0, 300.0]])).round(4)
+    array([[0.3125, 0.5   , 0.6875],
+           [0.3125, 0.5   , 0.6875]])
+    """
+    positions = np.full(numbers.shape, np.nan)
+    for row in np.flatnonzero(~np.isnan(numbers).all(axis=1)):
+        centred = numbers[row] - np.nanmedian(numbers[row])
+        deviation = np.nanmean(np.abs(centred))
+        positions[row] = 0.5 + centred / (2 * _REACH * (deviation or 1.0))
+    return positions.clip(0.0, 1.0)
+
+
+def write_scaled(positions: NDArray[np.float64], digits: int) -> list[str]:
+    """Write positions in [0, 1] with a fixed count of digits, in words of two.
+
+    >>> write_scaled(np.array([0.0, 0.537, 1.0]), 2)
+    ['00', '53', '99']
+    >>> write_scaled(np.array([0.537]), 4)
+    ['53 70']
+    """
+    words = fixed_digits(digits)
+    bins = np.floor(positions * len(words)).astype(int)
+    return [words[i] for i in bins.clip(0, len(words) - 1)]
+
+
+@cache
+def fixed_digits(digits: int) -> list[str]:
+    """Return every number of so many digits, in words of two.
+
+    >>> fixed_digits(3)[42]
+    '04 2'
+    """
+    texts = (f"{number:0{digits}d}" for number in range(10**digits))
+    return [" ".join(t[i : i + 2] for i in range(0, digits, 2)) for t in texts]
+
+
+def write_plain(numbers: NDArray[np.float64], digits: int) -> list[str]:
+    """Write numbers with so many significant digits; only extremes get an exponent.
+
+    >>> write_plain(np.array([41.0, 0.001953, -7.25, 12345.0, 3e20]), 3)
+    ['41', '0.00195', '-7.25', '12300', '3e+20']
+    """
+    return [_significant(number, digits) for number in numbers.tolist()]
+
+
+def _significant(number: float, digits: int) -> str:
+    text = f"{number:.{digits}g}"
+    if "e" in text and 1e-6 <= abs(number) < 1e15:
+        return np.format_float_positional(float(text), trim="-")
+    return text
+
+
+def write_codes(
+    indices: Sequence[int], n_codes: int, prefix: str, base: int
+) -> list[str]:
+    """Write each index below ``n_codes`` as words of a prefix and a number below base.
+
+    All codes of a set have equally many words, so that none begins another.
+
+    >>> write_codes([0, 63], 64, "c", base=64), write_codes([0, 65], 200, "c", base=64)
+    (['c0', 'c63'], ['c0 c0', 'c1 c1'])
+    """
+    n_words = 1
+    while base**n_words < n_codes:
+        n_words += 1
+    powers = [base**power for power in reversed(range(n_words))]
+    return [
+        " ".join(f"{prefix}{i // power % base}" for power in powers) for i in indices
+    ]

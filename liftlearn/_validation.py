@@ -1,0 +1,122 @@
+"""Checks of what users pass: tables, targets' weights, parameters.
+
+The one module that imports scikit-learn's private helpers, and the one that knows
+other dataframe libraries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "_fit_context",
+    "check_sample_weight",
+    "check_table",
+]
+
+
+def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
+    """Return ``X`` as a pandas table, its names and types kept, its cells checked.
+
+    Sets, or compares with, the estimator's ``n_features_in_`` and
+    ``feature_names_in_``. Missing cells pass; infinite ones and empty tables raise.
+    """
+    table = _as_pandas(X)
+    if table is None:
+        array = validate_data(
+            estimator, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
+        )
+        table = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
+    else:
+        validate_data(estimator, table, reset=reset, skip_check_array=True)
+        _check_shape(estimator, table)
+    _check_finite(estimator, table)
+    return table
+
+
+def _as_pandas(X: Any) -> pd.DataFrame | None:
+    """Return a dataframe of any library as a pandas one, and None for the rest."""
+    if isinstance(X, pd.DataFrame):
+        return X
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        return None
+    return pd.DataFrame({name: _as_series(frame[name]) for name in frame.columns})
+
+
+def _as_series(cells: Any) -> pd.Series:
+    """Return a narwhals series as a pandas one, without pyarrow."""
+    dtype = cells.dtype
+    if dtype == nw.Enum:
+        return pd.Series(
+            pd.Categorical(cells.to_list(), cells.cat.get_categories(), ordered=True)
+        )
+    if dtype == nw.Boolean:
+        return pd.Series(cells.to_list(), dtype="boolean")
+    if dtype.is_integer() or dtype.is_float() or dtype == nw.Decimal:
+        return pd.Series(cells.cast(nw.Float64).to_numpy())
+    if dtype.is_temporal():
+        return pd.Series(pd.to_datetime(cells.to_list()))
+    return pd.Series(cells.to_list(), dtype=object)
+
+
+def _check_shape(estimator: BaseEstimator, table: pd.DataFrame) -> None:
+    """Refuse empty tables with the words that scikit-learn uses for arrays."""
+    name = type(estimator).__name__
+    for count, unit in zip(table.shape, ("sample", "feature"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {unit}(s) (shape={table.shape}) while a minimum "
+                f"of 1 is required by {name}."
+            )
+
+
+def _check_finite(estimator: BaseEstimator, table: pd.DataFrame) -> None:
+    for i, name in enumerate(table.columns):
+        cells = table.iloc[:, i]
+        if pd.api.types.is_complex_dtype(cells):
+            raise ValueError(
+                f"Complex data not supported: column {name!r} of the table given to "
+                f"{type(estimator).__name__} holds complex numbers. Pass their real "
+                "and imaginary parts as two columns."
+            )
+        if pd.api.types.is_object_dtype(cells):
+            numbers = np.array([c for c in cells if isinstance(c, float | np.floating)])
+        elif pd.api.types.is_float_dtype(cells):
+            numbers = cells.to_numpy(float, na_value=np.nan)
+        else:
+            continue
+        if np.isinf(numbers).any():
+            row = int(np.flatnonzero([_is_infinite(cell) for cell in cells])[0])
+            raise ValueError(
+                f"Input X contains infinity or a value too large for dtype('float64'): "
+                f"column {name!r}, row {row}. Replace infinite cells by a number, or "
+                "by a missing cell."
+            )
+
+
+def _is_infinite(cell: Any) -> bool:
+    return isinstance(cell, float | np.floating) and np.isinf(cell)
+
+
+def check_sample_weight(sample_weight: Any, X: pd.DataFrame) -> NDArray[np.float64]:
+    """Return one finite weight for each row, not all of them zero; None means ones."""
+    weight = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    if not weight.any():
+        raise ValueError(
+            "All rows have sample weight zero. At least one row must weigh something."
+        )
+    return weight
