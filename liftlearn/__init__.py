@@ -1,5 +1,18 @@
 """Learn tables through language: LIFT as scikit-learn estimators."""
 
+from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._encoder import RowEncoder
+from liftlearn._estimators import LIFTClassifier, LIFTRegressor
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
+
+__all__ = [
+    "FineTuner",
+    "LIFTClassifier",
+    "LIFTRegressor",
+    "LabelDecoder",
+    "LanguageModel",
+    "NumberDecoder",
+    "RowEncoder",
+]
+__version__ = "0.1.0"

@@ -79,7 +79,8 @@ class RowEncoder(TransformerMixin, BaseEstimator):
     spacing : {"auto", "zscore", "quantile", "mixed"}, default="auto"
         Scale of a column for ``numbers="scaled"``: linear within four standard
         deviations of the mean, equal room for equally many training rows, or the mean
-        of the quantile position and of the linear position in the column's range.
+        of the quantile position and of the normal distribution function of the
+        robust z-score.
         Alone: ``"mixed"``.
     template : str, default=None
         A sentence of your own with column names in braces, such as ``"A

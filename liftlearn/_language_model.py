@@ -92,7 +92,9 @@ class LanguageModel:
 
     @property
     def preferences(self) -> dict[str, Any]:
-        preferences: dict[str, Any] = getattr(self.model.config, "liftlearn", None) or {}
+        preferences: dict[str, Any] = (
+            getattr(self.model.config, "liftlearn", None) or {}
+        )
         return preferences
 
     def save(self, folder: str | PathLike[str]) -> None:
@@ -253,11 +255,15 @@ class Trie:
         Tokens of each answer up to its last step.
     """
 
-    def __init__(self, paths: list[list[int]], end: int, answers: Sequence[str]) -> None:
+    def __init__(
+        self, paths: list[list[int]], end: int, answers: Sequence[str]
+    ) -> None:
         followers: dict[tuple[int, ...], set[int]] = {}
         whole = [(*path, end) for path in paths]
         if len(set(whole)) < len(whole):
-            twins = [a for a, p in zip(answers, whole, strict=True) if whole.count(p) > 1]
+            twins = [
+                a for a, p in zip(answers, whole, strict=True) if whole.count(p) > 1
+            ]
             raise ValueError(
                 f"The answers {twins[:2]!r} have the same tokens, so that the model "
                 "cannot tell them apart. Give each class a word of its own with "
@@ -374,7 +380,9 @@ class AnswerScorer(nn.Module):
 
     def _read(self, input_ids: Tensor, attention_mask: Tensor, **options: Any) -> Any:
         """Run the model up to its last hidden states."""
-        positions = (attention_mask.cumsum(1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+        positions = (attention_mask.cumsum(1) - 1).clamp(min=0)[
+            :, -input_ids.shape[1] :
+        ]
         if self._takes_positions:
             options["position_ids"] = positions
         options.setdefault("use_cache", False)

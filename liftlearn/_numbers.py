@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 # A z-scored number's position is linear within this many standard deviations.
 _REACH = 4.0
+# The interquartile range of a normal distribution, in standard deviations.
+_NORMAL_IQR = 1.349
 # Knots kept of a column's quantile curve; two-digit text can't show more.
 _MOST_KNOTS = 201
 
@@ -55,9 +58,10 @@ def fit_scale(
     """Return the scale that spaces a column's finite numbers as asked.
 
     ``"zscore"`` is linear within four standard deviations of the mean, ``"quantile"``
-    gives equal room to equally many rows, ``"mixed"`` is the mean of the two with the
-    linear part squeezed into the column's own range, and ``"rank"`` gives each
-    distinct number equal room. A weight means so many repetitions.
+    gives equal room to equally many rows, ``"mixed"`` is the mean of the quantile and
+    of the normal distribution function of the robust z-score (from the median, in
+    interquartile ranges), and ``"rank"`` gives each distinct number equal room. A
+    weight means so many repetitions.
 
     >>> scale = fit_scale(np.array([1.0, 2.0, 100.0]), np.ones(3), "rank")
     >>> scale.position([1.0, 2.0, 100.0]).round(3)
@@ -70,23 +74,21 @@ def fit_scale(
         return Scale(levels, np.array([0.5]))
     if spacing == "rank":
         return Scale(levels, (np.arange(len(levels)) + 0.5) / len(levels))
-    if spacing == "zscore":
-        return _zscore(levels, share)
     below = np.cumsum(share) - share / 2  # the middle of each level's step
-    if spacing == "mixed":
-        # Halved first: the span of two huge numbers of unlike sign overflows.
-        span = levels[-1] / 2 - levels[0] / 2
-        below = (below + (levels / 2 - levels[0] / 2) / span) / 2
-    return _thinned(Scale(levels, below))
-
-
-def _zscore(levels: NDArray[np.float64], share: NDArray[np.float64]) -> Scale:
     # In units of the largest magnitude, squares neither overflow nor vanish.
     unit = np.abs(levels).max()
-    mean = (share * (levels / unit)).sum()
-    deviation = np.sqrt((share * (levels / unit - mean) ** 2).sum())
-    reach = np.array([mean - _REACH * deviation, mean + _REACH * deviation])
-    return Scale(reach * unit, np.array([0.0, 1.0]))
+    shown = levels / unit
+    centre = (share * shown).sum()
+    deviation = np.sqrt((share * (shown - centre) ** 2).sum())
+    if spacing == "zscore":
+        ends = np.array([centre - _REACH * deviation, centre + _REACH * deviation])
+        return Scale(ends * unit, np.array([0.0, 1.0]))
+    if spacing == "mixed":
+        first, centre, third = np.interp([0.25, 0.5, 0.75], below, shown)
+        deviation = (third - first) / _NORMAL_IQR or deviation
+        z = (shown - centre) / deviation
+        below = (below + [NormalDist().cdf(level) for level in z.tolist()]) / 2
+    return _thinned(Scale(levels, below))
 
 
 def _thinned(scale: Scale) -> Scale:

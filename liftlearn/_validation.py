@@ -14,7 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _check_y,
+    check_consistent_length,
+    validate_data,
+)
 
 __all__ = [
     "HasMethods",
@@ -23,6 +28,7 @@ __all__ = [
     "_fit_context",
     "check_sample_weight",
     "check_table",
+    "check_target",
 ]
 
 
@@ -120,3 +126,17 @@ def check_sample_weight(sample_weight: Any, X: pd.DataFrame) -> NDArray[np.float
             "All rows have sample weight zero. At least one row must weigh something."
         )
     return weight
+
+
+def check_target(
+    estimator: BaseEstimator, y: Any, table: pd.DataFrame, *, numeric: bool = False
+) -> NDArray[Any]:
+    """Return the target as an array with one finite entry for each row."""
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is "
+            "None."
+        )
+    target = _check_y(y, y_numeric=numeric, estimator=estimator)
+    check_consistent_length(table, target)
+    return target.astype(np.float64) if numeric else target

@@ -46,6 +46,8 @@ CONTEXT = 4096
 OUTER_STEP = 0.7
 TASKS_PER_STEP = 2
 AVERAGE_POWER = 7.0
+# Tokens read for one table, so that wide ones don't take all the time.
+TASK_TOKENS = 60_000
 
 PREFERENCES: dict[str, Any] = {
     "encoder": {
@@ -53,7 +55,7 @@ PREFERENCES: dict[str, Any] = {
         "numbers": "scaled",
         "digits": 2,
         "spacing": "mixed",
-        "jitter": 0.1,
+        "jitter": 0.05,
         "text_length": 24,
     },
     "finetuner": {
@@ -76,7 +78,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words += ["y?", "y="]
     # Bytes that no UTF-8 text holds could never be trained.
     never = {0xC0, 0xC1, *range(0xF5, 0x100)}
-    alphabet = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - {_byte(b) for b in never})
+    alphabet = sorted(
+        set(pre_tokenizers.ByteLevel.alphabet()) - {_byte(b) for b in never}
+    )
     tokens = ["<s>", "<pad>", "</s>", *alphabet, *(f"Ġ{word}" for word in words)]
     tokenizer = Tokenizer(
         models.BPE(
@@ -223,7 +227,12 @@ def draw_relabelling(
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     families: dict[str, list[int]] = {}
     for i, token in enumerate(tokens):
-        if token[0] == "Ġ" and len(token) > 2 and token[1] in "xcy" and token[2:].isdigit():
+        if (
+            token[0] == "Ġ"
+            and len(token) > 2
+            and token[1] in "xcy"
+            and token[2:].isdigit()
+        ):
             families.setdefault(token[1], []).append(i)
         elif len(token) == 1:
             families.setdefault("byte", []).append(i)
@@ -249,6 +258,8 @@ def run_task(seed: int, lm: LanguageModel, weights: Weights) -> tuple[Weights, A
     corpus = draw_corpus(rng)
     lm = LanguageModel(model, lm.tokenizer)
     n_steps = int(np.exp(rng.uniform(np.log(20), np.log(120))))
+    length = len(lm.prompt_tokens(corpus.encoder.transform(corpus.table[:1]))[0])
+    n_steps = min(n_steps, max(12, TASK_TOKENS // (32 * length)))
     tuner = FineTuner(**{
         **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000
     })  # fmt: skip
@@ -354,7 +365,8 @@ def main() -> None:
         while run.seconds < args.hours * 3600:
             began = time.monotonic()
             seeds = [
-                (args.seed + 1) * 1_000_000_007 % 2**31 ^ (run.n_steps * TASKS_PER_STEP + i)
+                (args.seed + 1) * 1_000_000_007 % 2**31
+                ^ (run.n_steps * TASKS_PER_STEP + i)
                 for i in range(TASKS_PER_STEP)
             ]
             results = list(

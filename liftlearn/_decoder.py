@@ -1,0 +1,275 @@
+"""Scores to predictions: class probabilities, or a distribution over numbers.
+
+A language model is seen through its ``score`` alone. No torch is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+
+from liftlearn._answers import LabelAnswers, NumberAnswers, plain_grid, scaled_grid
+from liftlearn._validation import Interval, StrOptions
+
+
+class Scorer(Protocol):
+    """Gives each answer's log-probability, given that one of them follows."""
+
+    def score(
+        self, prompts: Sequence[str], answers: Sequence[str]
+    ) -> NDArray[np.float64]: ...
+
+
+class LabelDecoder(BaseEstimator):
+    """Read class probabilities from a language model's scores of the classes' words.
+
+    Parameters
+    ----------
+    words : {"auto", "codes", "labels"}, mapping or sequence of str, default="auto"
+        The answer of each class: a short code word; the label's own text; a word given
+        for each label; or words in the order of the sorted labels. ``"auto"`` is the
+        model's preference, and ``"labels"`` for a model without one.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The distinct labels, sorted.
+    answers_ : LabelAnswers
+        Their answers: ``answers_.texts`` are the words, in the order of ``classes_``.
+
+    Notes
+    -----
+    The probability of a class is that of its word and an end mark, given that one of
+    the words follows: at each token only those compete that can still become a word.
+
+    Examples
+    --------
+    >>> from liftlearn import LabelDecoder
+    >>> LabelDecoder(words={0: "no", 1: "yes"}).fit([0, 1, 1]).answers_.texts
+    ['no', 'yes']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "words": [StrOptions({"auto", "codes", "labels"}), Mapping, "array-like"],
+    }
+
+    def __init__(self, words: Any = "auto") -> None:
+        self.words = words
+
+    def fit(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> LabelDecoder:
+        """Learn the classes.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            The labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not used.
+
+        Returns
+        -------
+        self : LabelDecoder
+            The fitted decoder.
+
+        Raises
+        ------
+        ValueError
+            If a class has no word, or two classes have the same.
+        """
+        self._validate_params()
+        words = "labels" if _is_auto(self.words) else self.words
+        self.classes_ = np.unique(np.asarray(y))
+        self.answers_ = LabelAnswers(self.classes_, words)
+        return self
+
+    def predict_proba(self, lm: Scorer, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probability of each class after each prompt.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model; its ``score`` is called once.
+        prompts : sequence of str, length n_samples
+            The rows' sentences.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities; each row sums to 1.
+        """
+        return _probabilities(lm.score(prompts, self.answers_.texts))
+
+
+class NumberDecoder(BaseEstimator):
+    """Read a distribution over numbers from a language model's scores of a grid.
+
+    Parameters
+    ----------
+    point : {"median", "mean"}, default="median"
+        What is predicted: the median has the least expected absolute error, the mean
+        the least expected squared error.
+    low, high : float, default=None
+        Least and greatest number of the grid. None is the least or greatest training
+        target, less or plus 2 % of the targets' range.
+    grid : {"auto", "scaled", "plain"}, default="auto"
+        How answers are written: as two-digit positions on the grid, or as round numbers
+        in the target's own units. ``"auto"`` is the model's preference, and
+        ``"plain"`` for a model without one.
+    spacing : {"auto", "uniform", "quantile", "mixed"}, default="auto"
+        How the hundred numbers of a scaled grid are spaced: evenly; with equally many
+        training targets between them; or the mean of the quantile and of the normal
+        distribution function. ``"auto"`` is the model's preference, else
+        ``"uniform"``.
+
+    Attributes
+    ----------
+    answers_ : NumberAnswers
+        The grid: ``answers_.numbers`` and ``answers_.texts``, in increasing order.
+
+    Notes
+    -----
+    In training a target is moved at random by up to half the distance of two numbers
+    of the grid each time it is written, so that predictions are finer than the grid.
+
+    Examples
+    --------
+    >>> from liftlearn import NumberDecoder
+    >>> NumberDecoder(grid="plain", low=0).fit([1, 2, 4]).answers_.texts
+    ['0', '1', '2', '3', '4']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "point": [StrOptions({"median", "mean"})],
+        "low": [Interval(Real, None, None, closed="neither"), None],
+        "high": [Interval(Real, None, None, closed="neither"), None],
+        "grid": [StrOptions({"auto", "scaled", "plain"})],
+        "spacing": [StrOptions({"auto", "uniform", "quantile", "mixed"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        point: str = "median",
+        low: float | None = None,
+        high: float | None = None,
+        grid: str = "auto",
+        spacing: str = "auto",
+    ) -> None:
+        self.point = point
+        self.low = low
+        self.high = high
+        self.grid = grid
+        self.spacing = spacing
+
+    def fit(
+        self, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> NumberDecoder:
+        """Learn the grid.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each target counts in the grid's spacing. None counts each once.
+
+        Returns
+        -------
+        self : NumberDecoder
+            The fitted decoder.
+
+        Raises
+        ------
+        ValueError
+            If a target lies outside ``low`` and ``high``.
+        """
+        self._validate_params()
+        y = np.asarray(y, dtype=np.float64)
+        bounds = {"low": self.low, "high": self.high}
+        if self.grid == "scaled":
+            weight = np.ones(len(y)) if sample_weight is None else sample_weight
+            spacing = "uniform" if self.spacing == "auto" else self.spacing
+            self.answers_ = scaled_grid(
+                y, np.asarray(weight, np.float64), spacing=spacing, **bounds
+            )
+        else:
+            self.answers_ = plain_grid(y, **bounds)
+        return self
+
+    def predict(
+        self, lm: Scorer, prompts: Sequence[str], *, return_std: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the point prediction after each prompt.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model; its ``score`` is called once.
+        prompts : sequence of str, length n_samples
+            The rows' sentences.
+        return_std : bool, default=False
+            Whether to return the distribution's standard deviation, too.
+
+        Returns
+        -------
+        point : ndarray of shape (n_samples,)
+            The median or mean, in the units of the target.
+        std : ndarray of shape (n_samples,)
+            Standard deviations; only if ``return_std``.
+        """
+        proba = _probabilities(lm.score(prompts, self.answers_.texts))
+        distribution = _GridDistribution(self.answers_, proba)
+        point = distribution.median if self.point == "median" else distribution.mean
+        return (point(), distribution.std()) if return_std else point()
+
+
+@dataclass(frozen=True, eq=False)
+class _GridDistribution:
+    """Distributions over the numbers of one grid, a row each.
+
+    ``proba`` of shape (n_samples, n_answers) holds each number's probability.
+    """
+
+    answers: NumberAnswers
+    proba: NDArray[np.float64]
+
+    def mean(self) -> NDArray[np.float64]:
+        mean = self.proba @ self.answers.numbers
+        return mean.clip(self.answers.low, self.answers.high)  # rounding
+
+    def std(self) -> NDArray[np.float64]:
+        centred = self.answers.numbers - self.mean()[:, None]
+        return np.sqrt((self.proba * centred**2).sum(axis=1))
+
+    def median(self) -> NDArray[np.float64]:
+        """Return the number below which half of the probability lies.
+
+        Each answer's probability is spread evenly over its room.
+        """
+        until = self.proba.cumsum(axis=1)
+        last = np.minimum((until < 0.5).sum(axis=1), self.proba.shape[1] - 1)
+        rows = np.arange(len(last))
+        own = self.proba[rows, last]
+        share = (0.5 - (until[rows, last] - own)) / own
+        return self.answers.number_at(last + share)
+
+
+def _probabilities(log_prob: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return normalised probabilities; each row of ``log_prob`` has a finite entry.
+
+    >>> _probabilities(np.log([[0.1, 0.3]]))
+    array([[0.25, 0.75]])
+    """
+    proba = np.exp(log_prob - log_prob.max(axis=1, keepdims=True))
+    return proba / proba.sum(axis=1, keepdims=True)
+
+
+def _is_auto(words: Any) -> bool:
+    # An array of words would compare elementwise.
+    return isinstance(words, str) and words == "auto"

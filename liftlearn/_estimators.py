@@ -1,0 +1,543 @@
+"""The estimators: they check the table and the target, and run the parts in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.metrics import accuracy_score, mean_absolute_error
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from liftlearn._decoder import LabelDecoder, NumberDecoder
+from liftlearn._encoder import Corpus, RowEncoder
+from liftlearn._finetuner import FineTuner
+from liftlearn._language_model import LanguageModel
+from liftlearn._validation import (
+    HasMethods,
+    StrOptions,
+    _fit_context,
+    check_sample_weight,
+    check_table,
+    check_target,
+)
+
+
+class _LIFT(BaseEstimator):
+    """What the classifier and the regressor share: the way from a table to a model."""
+
+    _parts: ClassVar[dict[str, type]]
+    _task: ClassVar[str]
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "model": [str, PathLike, None],
+        "encoder": [HasMethods(["fit", "transform"]), None],
+        "finetuner": [HasMethods("finetune"), None],
+        "device": [str, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the estimator and of its parts.
+
+        A parameter of a part that is None, as in ``finetuner__learning_rate``, makes
+        the default part first.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : estimator
+            The estimator.
+        """
+        for name, part in self._parts.items():
+            is_reached = any(key.startswith(f"{name}__") for key in params)
+            if is_reached and params.get(name, getattr(self, name)) is None:
+                params[name] = part()
+        return super().set_params(**params)
+
+    def _fit(
+        self, table: pd.DataFrame, y: Any, target: NDArray[Any], weight: NDArray[Any]
+    ) -> None:
+        """Make the parts and run them in order."""
+        rng = _stream(self.random_state)
+        pretrained = LanguageModel.load(self.model, device=self.device)
+        encoder, finetuner, decoder = self._chosen_parts(pretrained)
+        rows, weight = _distinct_rows(table, target, weight)
+        held_out = _held_out(finetuner, target[rows], self._task, rng)
+        kept, weight, unseen = rows[~held_out], weight[~held_out], rows[held_out]
+
+        self.decoder_ = decoder.fit(target[rows])
+        named = pd.Series(target[kept], name=getattr(y, "name", None))
+        options = {}
+        if has_fit_parameter(encoder, "sample_weight"):
+            options["sample_weight"] = weight
+        self.encoder_ = encoder.fit(table.iloc[kept], named, **options)
+        answers = self.decoder_.answers_
+        # Training meets rows in another order: too long a row is better named here.
+        depth = pretrained.trie(answers.texts).depth
+        pretrained.prompt_tokens(self.encoder_.transform(table), depth)
+        corpus = Corpus(self.encoder_, answers, table.iloc[kept], target[kept], weight)
+        monitor = None
+        if len(unseen):
+            prompts = self.encoder_.transform(table.iloc[unseen])
+            monitor = self._monitor(prompts, target[unseen])
+        self.finetuner_ = finetuner
+        self.language_model_ = finetuner.finetune(
+            pretrained, corpus, rng, monitor=monitor, verbose=self.verbose
+        )
+
+    def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
+        """Return copies of the parts, with what is "auto" as the model prefers it."""
+        preferences = pretrained.preferences.get(self._task, {})
+        chosen = []
+        for name, default in self._parts.items():
+            given = getattr(self, name)
+            part = default() if given is None else clone(given)
+            if isinstance(part, default):
+                settled = part.get_params(deep=False)
+                part.set_params(
+                    **{
+                        parameter: value
+                        for parameter, value in preferences.get(name, {}).items()
+                        if isinstance(settled[parameter], str)
+                        and settled[parameter] == "auto"
+                    }
+                )
+            chosen.append(part)
+        return chosen
+
+    def _monitor(
+        self, prompts: list[str], target: NDArray[Any]
+    ) -> Callable[[LanguageModel], float]:
+        raise NotImplementedError
+
+    def _prompts(self, X: Any) -> list[str]:
+        """Return the sentences of a new table."""
+        check_is_fitted(self)
+        prompts: list[str] = self.encoder_.transform(check_table(self, X, reset=False))
+        return prompts
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+class LIFTClassifier(ClassifierMixin, _LIFT):
+    """Classify the rows of a table with a fine-tuned causal language model.
+
+    Each row is written as a sentence, the model is fine-tuned to answer with the row's
+    class, and the probability of each class is read from the model [1]_.
+
+    Parameters
+    ----------
+    model : str, PathLike or None, default=None
+        The causal language model: a name on the Hugging Face hub or a folder. None is
+        the embedded model: tiny, pretrained on synthetic tables, fine-tuned in seconds.
+    encoder : RowEncoder, default=None
+        Writes rows as sentences. None is ``RowEncoder()``.
+    finetuner : FineTuner, default=None
+        Fine-tunes the model. None is ``FineTuner()``.
+    decoder : LabelDecoder, default=None
+        Chooses the classes' words and reads their probabilities. None is
+        ``LabelDecoder()``.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class, which multiplies the rows' weights. ``"balanced"`` gives
+        all classes the same sum. None gives all of them 1.
+    device : str, default=None
+        Where to run, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there is
+        one.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows' order and wording. An int makes fits repeatable.
+    verbose : int, default=0
+        Above 0 a progress bar is shown while fitting.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The distinct labels, sorted.
+    n_features_in_ : int
+        Number of columns seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in `fit`, where all of them are strings.
+    encoder_, finetuner_, decoder_
+        The fitted parts; ``finetuner_.history_`` tells how training went.
+    language_model_ : LanguageModel
+        The tuned model.
+
+    See Also
+    --------
+    LIFTRegressor : The same for numbers.
+
+    Notes
+    -----
+    A row's weight means repetition: rows of weight zero are dropped, equal rows with
+    equal labels are one row with the sum of their weights, and rows are met in training
+    in proportion to their weights.
+
+    References
+    ----------
+    .. [1] T. Dinh et al., "LIFT: Language-Interfaced Fine-Tuning for Non-Language
+       Machine Learning Tasks", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from liftlearn import LIFTClassifier
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> classifier = LIFTClassifier(random_state=0).fit(X, y)
+    >>> classifier.predict(X.iloc[[0, 75]])
+    array([0, 1])
+    """
+
+    _parts: ClassVar[dict[str, type]] = {
+        "encoder": RowEncoder,
+        "finetuner": FineTuner,
+        "decoder": LabelDecoder,
+    }
+    _task = "classification"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_LIFT._parameter_constraints,
+        "decoder": [HasMethods(["fit", "predict_proba"]), None],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | None = None,
+        *,
+        encoder: Any = None,
+        finetuner: Any = None,
+        decoder: Any = None,
+        class_weight: Any = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.finetuner = finetuner
+        self.decoder = decoder
+        self.class_weight = class_weight
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Fine-tune the model on a table and its labels.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            The table: numbers, categories, text, dates; cells may be missing. Any
+            dataframe that narwhals reads is taken.
+        y : array-like of shape (n_samples,)
+            The labels. The name of a pandas series is used in the question where the
+            wording has one.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts. None counts each once.
+
+        Returns
+        -------
+        self : LIFTClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If the table, the labels or a parameter can't be used, or a row is longer
+            than the model can read.
+        """
+        table = check_table(self, X, reset=True)
+        target = check_target(self, y, table)
+        check_classification_targets(target)
+        weight = check_sample_weight(sample_weight, table)
+        weight = weight * compute_sample_weight(self.class_weight, target)
+        self._fit(table, y, target, weight)
+        self.classes_ = self.decoder_.classes_
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of ``classes_``; each row sums to 1.
+        """
+        prompts = self._prompts(X)
+        return self.decoder_.predict_proba(self.language_model_, prompts)
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Natural logarithms, in the order of ``classes_``.
+        """
+        return np.log(self.predict_proba(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+
+        Returns
+        -------
+        label : ndarray of shape (n_samples,)
+            One of ``classes_`` for each row.
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def _monitor(
+        self, prompts: list[str], target: NDArray[Any]
+    ) -> Callable[[LanguageModel], float]:
+        def accuracy(lm: LanguageModel) -> float:
+            proba = self.decoder_.predict_proba(lm, prompts)
+            predicted = self.decoder_.classes_[proba.argmax(axis=1)]
+            return float(accuracy_score(target, predicted))
+
+        return accuracy
+
+
+class LIFTRegressor(RegressorMixin, _LIFT):
+    """Predict numbers from the rows of a table with a fine-tuned causal language model.
+
+    Each row is written as a sentence, the model is fine-tuned to answer with the row's
+    number on a grid, and the distribution over the grid is read from the model [1]_.
+
+    By default the median of that distribution is predicted, which minimises the
+    expected absolute error; `score` is R², for which the mean,
+    ``NumberDecoder(point="mean")``, is the better choice.
+
+    Parameters
+    ----------
+    model : str, PathLike or None, default=None
+        The causal language model: a name on the Hugging Face hub or a folder. None is
+        the embedded model: tiny, pretrained on synthetic tables, fine-tuned in seconds.
+    encoder : RowEncoder, default=None
+        Writes rows as sentences. None is ``RowEncoder()``.
+    finetuner : FineTuner, default=None
+        Fine-tunes the model. None is ``FineTuner()``.
+    decoder : NumberDecoder, default=None
+        Chooses the grid and reads the distribution. None is ``NumberDecoder()``.
+    device : str, default=None
+        Where to run, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there is
+        one.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows' order and wording. An int makes fits repeatable.
+    verbose : int, default=0
+        Above 0 a progress bar is shown while fitting.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in `fit`, where all of them are strings.
+    encoder_, finetuner_, decoder_
+        The fitted parts; ``finetuner_.history_`` tells how training went.
+    language_model_ : LanguageModel
+        The tuned model.
+
+    See Also
+    --------
+    LIFTClassifier : The same for classes.
+
+    References
+    ----------
+    .. [1] T. Dinh et al., "LIFT: Language-Interfaced Fine-Tuning for Non-Language
+       Machine Learning Tasks", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from liftlearn import LIFTRegressor
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> regressor = LIFTRegressor(random_state=0).fit(X, y)
+    >>> regressor.predict(X.iloc[:2]).shape
+    (2,)
+    """
+
+    _parts: ClassVar[dict[str, type]] = {
+        "encoder": RowEncoder,
+        "finetuner": FineTuner,
+        "decoder": NumberDecoder,
+    }
+    _task = "regression"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_LIFT._parameter_constraints,
+        "decoder": [HasMethods(["fit", "predict"]), None],
+    }
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | None = None,
+        *,
+        encoder: Any = None,
+        finetuner: Any = None,
+        decoder: Any = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.finetuner = finetuner
+        self.decoder = decoder
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Fine-tune the model on a table and its numbers.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            The table: numbers, categories, text, dates; cells may be missing. Any
+            dataframe that narwhals reads is taken.
+        y : array-like of shape (n_samples,)
+            The numbers. The name of a pandas series is used in the question where the
+            wording has one.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts. None counts each once.
+
+        Returns
+        -------
+        self : LIFTRegressor
+            The fitted regressor.
+
+        Raises
+        ------
+        ValueError
+            If the table, the numbers or a parameter can't be used, or a row is longer
+            than the model can read.
+        """
+        table = check_table(self, X, reset=True)
+        target = check_target(self, y, table, numeric=True)
+        weight = check_sample_weight(sample_weight, table)
+        self._fit(table, y, target, weight)
+        return self
+
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the predicted numbers.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+        return_std : bool, default=False
+            Whether to return the distributions' standard deviations, too.
+
+        Returns
+        -------
+        number : ndarray of shape (n_samples,)
+            The median of each row's distribution, or what ``NumberDecoder(point=...)``
+            says, in the units of the target.
+        std : ndarray of shape (n_samples,)
+            Standard deviation of each row's distribution; only if ``return_std``.
+        """
+        prompts = self._prompts(X)
+        return self.decoder_.predict(
+            self.language_model_, prompts, return_std=return_std
+        )
+
+    def _monitor(
+        self, prompts: list[str], target: NDArray[Any]
+    ) -> Callable[[LanguageModel], float]:
+        def closeness(lm: LanguageModel) -> float:
+            return -float(
+                mean_absolute_error(target, self.decoder_.predict(lm, prompts))
+            )
+
+        return closeness
+
+
+def _stream(random_state: Any) -> RandomState:
+    """Return the stream of a fit; None takes one seed from numpy's global stream."""
+    stream = check_random_state(random_state)
+    return RandomState(stream.randint(2**31)) if random_state is None else stream
+
+
+def _distinct_rows(
+    table: pd.DataFrame, target: NDArray[Any], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return where each distinct row and target stands first, sorted, and its weight.
+
+    So rows in another order, repeated rows, and rows with weights are the same to fit.
+    """
+    present = np.flatnonzero(weight)
+    columns = [table.iloc[present, i] for i in range(table.shape[1])]
+    codes = [_codes(column) for column in [*columns, pd.Series(target[present])]]
+    _, first, inverse = np.unique(
+        np.column_stack(codes), axis=0, return_index=True, return_inverse=True
+    )
+    return present[first], np.bincount(inverse.ravel(), weight[present])
+
+
+def _codes(cells: pd.Series) -> NDArray[np.intp]:
+    """Return the place of each cell among the sorted distinct ones; -1 if missing."""
+    if cells.dtype == object:  # unlike types can't be sorted, lists not be compared
+        cells = cells.map(repr, na_action="ignore")
+    return pd.factorize(cells, sort=True)[0]
+
+
+def _held_out(
+    finetuner: Any, target: NDArray[Any], task: str, rng: RandomState
+) -> NDArray[np.bool_]:
+    """Return which rows are set aside for early stopping: none without it."""
+    held_out = np.zeros(len(target), bool)
+    if getattr(finetuner, "early_stopping", False) is not True:
+        return held_out
+    stratify = None
+    if task == "classification":
+        counts = np.unique(target, return_counts=True)[1]
+        n_held_out = int(np.ceil(finetuner.validation_fraction * len(target)))
+        if counts.min() >= 2 and n_held_out >= len(counts):
+            stratify = target
+    _, rows = train_test_split(
+        np.arange(len(target)),
+        test_size=finetuner.validation_fraction,
+        stratify=stratify,
+        random_state=rng,
+    )
+    held_out[rows] = True
+    return held_out
