@@ -84,6 +84,11 @@ def _label_texts(
                 "Give each class one, in this order."
             )
     for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"Expected text as the word of each class, got {text!r}. Quote it in "
+                "LabelDecoder(words=...)."
+            )
         if texts.count(text) > 1:
             raise ValueError(
                 f"Two classes of {labels!r} have the same word {text!r}. Give each "
@@ -188,11 +193,13 @@ def plain_grid(
     least, greatest = _range(y, low, high)
     if least == greatest:
         return _constant(write_plain(np.array([least]), 6)[0], least)
-    step = _round_step((greatest - least) / _MOST_PLAIN)
+    # Steps of a few float spacings or less would give several answers one text.
+    spacing = float(np.spacing(max(abs(least), abs(greatest))))
+    step = _round_step(max((greatest - least) / _MOST_PLAIN, 16 * spacing))
     if np.all(y == np.round(y)):
         step = max(step, 1.0)
     first, last = np.ceil(least / step - 1e-9), np.floor(greatest / step + 1e-9)
-    counts = np.arange(first, max(first, last) + 1)
+    counts = np.arange(first, max(first, last) + 1) + 0.0  # -0.0 is 0
     decimals = max(0, -int(np.floor(np.log10(step))))
     texts = [f"{count * step:.{decimals}f}" for count in counts]
     ends = np.array([counts[0] - 0.5, counts[-1] + 0.5]) * step
@@ -203,7 +210,13 @@ def _range(
     y: NDArray[np.float64], low: float | None, high: float | None
 ) -> tuple[float, float]:
     """Return the least and greatest number of a grid."""
-    margin = _MARGIN * float(y.max() - y.min())
+    span = float(y.max()) / 2 - float(y.min()) / 2
+    if span > np.finfo(np.float64).max / 8:
+        raise ValueError(
+            f"The targets span {y.min():g} to {y.max():g}, too far for float64 to "
+            "measure. Divide them by a constant."
+        )
+    margin = 2 * _MARGIN * span
     least = float(y.min()) - margin if low is None else float(low)
     greatest = float(y.max()) + margin if high is None else float(high)
     if not least <= y.min() or not y.max() <= greatest:

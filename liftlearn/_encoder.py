@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import zip_longest
 from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol
@@ -209,6 +210,7 @@ text_length_
         self._validate_params()
         table = check_table(self, X, reset=True)
         weight = check_sample_weight(sample_weight, table)
+        table, weight = table.iloc[np.flatnonzero(weight)], weight[weight > 0]
         self._settle(getattr(y, "name", None))
         names = _distinct([str(name).strip() for name in table.columns])
         self._labels = self._column_labels(list(table.columns), names)
@@ -304,7 +306,9 @@ text_length_
             return cells
         curve = [i for i, kind in enumerate(kinds) if kind == "number"]
         numbers = [_as_numbers(cells[i]) for i in curve]
-        positions = row_positions(np.array(numbers).reshape(len(curve), -1).T)
+        positions = row_positions(
+            np.array(numbers).reshape(len(curve), len(cells[0])).T
+        )
         readable = list(cells)
         for i, column in zip(curve, positions.T, strict=True):
             readable[i] = pd.Series(column, name=cells[i].name)
@@ -336,7 +340,7 @@ text_length_
         numbers = _as_numbers(cells)
         known = ~np.isnan(numbers)
         numbers, weight = numbers[known], weight[known]
-        if not weight.any():
+        if not len(numbers):
             numbers, weight = np.zeros(1), np.ones(1)
         scale = None
         if self.numbers_ == "scaled" or (self.numbers_ == "row" and kind == "rank"):
@@ -465,10 +469,10 @@ class _Number:
             places = self.scale.position(places)
         if rng is not None and self.jitter:
             places = places + self.jitter * rng.standard_normal(len(places))
+            if self.whole:
+                places = np.round(places)
         if self.scale is not None:
             return _spread(write_scaled(places, self.digits), known)
-        if self.whole:
-            places = np.round(places)
         return _spread(write_plain(places, self.digits), known)
 
 
@@ -493,7 +497,8 @@ class _Text:
 
     def write(self, cells: pd.Series, rng: RandomState | None) -> list[str]:
         known = cells.notna().to_numpy()
-        texts = [str(cell) or '""' for cell in cells[known].tolist()]
+        texts = [str(cell) for cell in cells[known].tolist()]
+        texts = [text if text.strip() else f'"{text}"' for text in texts]
         if self.length is not None and any(len(text) > self.length for text in texts):
             warnings.warn(
                 f"Column {cells.name!r} holds texts of more than {self.length} "
@@ -544,7 +549,7 @@ _DATE_FIELDS = {
     "year": (0.0, 0.0),  # what the column spans
     "month": (1.0, 13.0),
     "day": (1.0, 32.0),
-    "dayofweek": (0.0, 7.0),
+    "day_of_week": (0.0, 7.0),
     "hour": (0.0, 24.0),
 }
 
@@ -619,19 +624,28 @@ def _as_numbers(cells: pd.Series) -> NDArray[np.float64]:
 
 
 def _as_dates(cells: pd.Series) -> pd.Series:
-    try:
-        dates = pd.to_datetime(cells)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Column {cells.name!r} held dates when the encoder was fitted, but now "
-            f"holds other cells ({error}). Give it the same kind of cells."
-        ) from error
-    return dates.dt.tz_localize(None) if dates.dt.tz is not None else dates
+    """Return the cells as dates by their own clocks, missing ones as NaT."""
+    if pd.api.types.is_datetime64_any_dtype(cells):
+        return cells.dt.tz_localize(None)
+    known = cells.notna()
+    for cell in cells[known]:
+        if not isinstance(cell, date | np.datetime64):
+            raise ValueError(
+                f"Column {cells.name!r} held dates when the encoder was fitted, but "
+                f"now holds {cell!r}. Give it the same kind of cells."
+            )
+    # One by one: a column may mix clocks, or dates with and without a time.
+    dates = cells.astype(object).where(known, pd.NaT)
+    clocks = [pd.Timestamp(cell).replace(tzinfo=None) for cell in dates]
+    return pd.Series(clocks, name=cells.name, dtype="datetime64[us]")
 
 
 def _deviation(numbers: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
-    mean = np.average(numbers, weights=weight)
-    return float(np.sqrt(np.average((numbers - mean) ** 2, weights=weight)))
+    # In units of the largest magnitude, squares neither overflow nor vanish.
+    unit = np.abs(numbers).max() or 1.0
+    mean = np.average(numbers / unit, weights=weight)
+    variance = np.average((numbers / unit - mean) ** 2, weights=weight)
+    return float(unit * np.sqrt(variance))
 
 
 def _distinct(names: list[str]) -> list[str]:

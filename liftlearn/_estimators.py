@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.metrics import accuracy_score, mean_absolute_error
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -77,14 +77,12 @@ class _LIFT(BaseEstimator):
         pretrained = LanguageModel.load(self.model, device=self.device)
         encoder, finetuner, decoder = self._chosen_parts(pretrained)
         rows, weight = _distinct_rows(table, target, weight)
+        self.decoder_ = decoder.fit(target[rows], **_weight_option(decoder, weight))
         held_out = _held_out(finetuner, target[rows], self._task, rng)
         kept, weight, unseen = rows[~held_out], weight[~held_out], rows[held_out]
 
-        self.decoder_ = decoder.fit(target[rows])
         named = pd.Series(target[kept], name=getattr(y, "name", None))
-        options = {}
-        if has_fit_parameter(encoder, "sample_weight"):
-            options["sample_weight"] = weight
+        options = _weight_option(encoder, weight)
         self.encoder_ = encoder.fit(table.iloc[kept], named, **options)
         answers = self.decoder_.answers_
         # Training meets rows in another order: too long a row is better named here.
@@ -106,7 +104,7 @@ class _LIFT(BaseEstimator):
         chosen = []
         for name, default in self._parts.items():
             given = getattr(self, name)
-            part = default() if given is None else clone(given)
+            part = default() if given is None else clone(given, safe=False)
             if isinstance(part, default):
                 settled = part.get_params(deep=False)
                 part.set_params(
@@ -270,7 +268,7 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
         target = check_target(self, y, table)
         check_classification_targets(target)
         weight = check_sample_weight(sample_weight, table)
-        weight = weight * compute_sample_weight(self.class_weight, target)
+        weight = weight * _class_weight(self.class_weight, target, weight)
         self._fit(table, y, target, weight)
         self.classes_ = self.decoder_.classes_
         return self
@@ -520,12 +518,36 @@ def _codes(cells: pd.Series) -> NDArray[np.intp]:
     return pd.factorize(cells, sort=True)[0]
 
 
+def _weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the weights as an argument of the part's ``fit``, if it takes them."""
+    takes_weight = has_fit_parameter(part, "sample_weight")
+    return {"sample_weight": weight} if takes_weight else {}
+
+
+def _class_weight(
+    class_weight: Any, target: NDArray[Any], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weight of each row's class; rows of weight zero have no say in it."""
+    labels, index = np.unique(target, return_inverse=True)
+    present = weight > 0
+    shown = labels[np.unique(index[present])]
+    share = np.zeros(len(labels))
+    share[np.unique(index[present])] = compute_class_weight(
+        class_weight,
+        classes=shown,
+        y=target[present],
+        sample_weight=weight[present],
+    )
+    return share[index]
+
+
 def _held_out(
     finetuner: Any, target: NDArray[Any], task: str, rng: RandomState
 ) -> NDArray[np.bool_]:
     """Return which rows are set aside for early stopping: none without it."""
     held_out = np.zeros(len(target), bool)
-    if getattr(finetuner, "early_stopping", False) is not True:
+    # A search over an array of settings gives numpy's booleans; "auto" is off.
+    if not isinstance(finetuner, FineTuner) or finetuner.early_stopping in (False, "auto"):
         return held_out
     stratify = None
     if task == "classification":

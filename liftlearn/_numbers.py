@@ -19,6 +19,8 @@ _REACH = 4.0
 _NORMAL_IQR = 1.349
 # Knots kept of a column's quantile curve; two-digit text can't show more.
 _MOST_KNOTS = 201
+# Larger numbers count as this one: differences between knots must not overflow.
+_GREATEST = float(np.finfo(np.float64).max) / 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,9 @@ class Scale:
 
     def position(self, numbers: ArrayLike) -> NDArray[np.float64]:
         """Return the position of each number; nan stays nan."""
-        return np.interp(numbers, self.knots, self.positions)
+        positions = np.interp(numbers, self.knots, self.positions)
+        # Between knots that are less than a normal float apart, the slope overflows.
+        return positions.clip(self.positions[0], self.positions[-1])
 
     def number(self, positions: ArrayLike) -> NDArray[np.float64]:
         """Return the number at each position."""
@@ -67,6 +71,7 @@ def fit_scale(
     >>> scale.position([1.0, 2.0, 100.0]).round(3)
     array([0.167, 0.5  , 0.833])
     """
+    numbers = numbers.clip(-_GREATEST, _GREATEST)
     levels, index = np.unique(numbers, return_inverse=True)
     share = np.bincount(index, weight)
     share /= share.sum()
@@ -113,7 +118,9 @@ def row_positions(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     positions = np.full(numbers.shape, np.nan)
     for row in np.flatnonzero(~np.isnan(numbers).all(axis=1)):
-        centred = numbers[row] - np.nanmedian(numbers[row])
+        # In units of the largest magnitude, sums do not overflow.
+        shown = numbers[row] / (np.nanmax(np.abs(numbers[row])) or 1.0)
+        centred = shown - np.nanmedian(shown)
         deviation = np.nanmean(np.abs(centred))
         positions[row] = 0.5 + centred / (2 * _REACH * (deviation or 1.0))
     return positions.clip(0.0, 1.0)
@@ -153,7 +160,7 @@ def write_plain(numbers: NDArray[np.float64], digits: int) -> list[str]:
 
 
 def _significant(number: float, digits: int) -> str:
-    text = f"{number:.{digits}g}"
+    text = f"{number + 0.0:.{digits}g}"  # -0.0 is 0
     if "e" in text and 1e-6 <= abs(number) < 1e15:
         return np.format_float_positional(float(text), trim="-")
     return text

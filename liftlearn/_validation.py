@@ -6,6 +6,9 @@ other dataframe libraries.
 
 from __future__ import annotations
 
+from decimal import Decimal
+from math import isinf
+from numbers import Real
 from typing import Any
 
 import narwhals as nw
@@ -66,14 +69,16 @@ def _as_series(cells: Any) -> pd.Series:
     dtype = cells.dtype
     if dtype == nw.Enum:
         return pd.Series(
-            pd.Categorical(cells.to_list(), cells.cat.get_categories(), ordered=True)
+            pd.Categorical(cells.to_list(), dtype.categories, ordered=True)
         )
     if dtype == nw.Boolean:
         return pd.Series(cells.to_list(), dtype="boolean")
     if dtype.is_integer() or dtype.is_float() or dtype == nw.Decimal:
         return pd.Series(cells.cast(nw.Float64).to_numpy())
-    if dtype.is_temporal():
+    if dtype in (nw.Date, nw.Datetime):
         return pd.Series(pd.to_datetime(cells.to_list()))
+    if dtype == nw.Duration:
+        return pd.Series(pd.to_timedelta(cells.to_list()))
     return pd.Series(cells.to_list(), dtype=object)
 
 
@@ -97,23 +102,29 @@ def _check_finite(estimator: BaseEstimator, table: pd.DataFrame) -> None:
                 f"{type(estimator).__name__} holds complex numbers. Pass their real "
                 "and imaginary parts as two columns."
             )
-        if pd.api.types.is_object_dtype(cells):
-            numbers = np.array([c for c in cells if isinstance(c, float | np.floating)])
-        elif pd.api.types.is_float_dtype(cells):
-            numbers = cells.to_numpy(float, na_value=np.nan)
-        else:
-            continue
-        if np.isinf(numbers).any():
-            row = int(np.flatnonzero([_is_infinite(cell) for cell in cells])[0])
+        infinite = np.flatnonzero(_infinite(cells))
+        if len(infinite):
             raise ValueError(
                 f"Input X contains infinity or a value too large for dtype('float64'): "
-                f"column {name!r}, row {row}. Replace infinite cells by a number, or "
+                f"column {name!r}, row {infinite[0]}. Replace infinite cells by a number, or "
                 "by a missing cell."
             )
 
 
+def _infinite(cells: pd.Series) -> NDArray[np.bool_]:
+    """Return which cells of a column are numbers that float64 cannot hold."""
+    if pd.api.types.is_object_dtype(cells):
+        return np.array([_is_infinite(cell) for cell in cells])
+    if pd.api.types.is_float_dtype(cells):
+        return np.isinf(cells.to_numpy(float, na_value=np.nan))
+    return np.zeros(len(cells), bool)
+
+
 def _is_infinite(cell: Any) -> bool:
-    return isinstance(cell, float | np.floating) and np.isinf(cell)
+    try:
+        return isinstance(cell, Real | Decimal) and isinf(cell)
+    except OverflowError:  # an integer
+        return True
 
 
 def check_sample_weight(sample_weight: Any, X: pd.DataFrame) -> NDArray[np.float64]:

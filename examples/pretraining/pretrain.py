@@ -7,8 +7,9 @@ part of the way to where the copy went. What is shipped is an average of its pat
     python examples/pretraining/pretrain.py RUN_FOLDER --hours 2
 
 Run the same command again to go on from the checkpoint. ``RUN_FOLDER/model`` then holds
-the model as an ordinary Hugging Face folder, and ``RUN_FOLDER/curve.csv`` its quality
-against hours on tables that never enter training.
+the model as an ordinary Hugging Face folder; ``RUN_FOLDER/curve.csv`` each table's number
+and second, and its loss in the first and last epoch. ``--evaluate`` prints how well the
+model learns some tables of scikit-learn, which never enter training.
 
 References
 ----------
@@ -22,8 +23,8 @@ import argparse
 import copy
 import csv
 import itertools
-import json
 import time
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,22 +33,36 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from synthetic import SyntheticTable, draw_table
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_wine,
+)
+from sklearn.model_selection import train_test_split
+from synthetic import draw_table
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from liftlearn import FineTuner, LanguageModel, RowEncoder
+from liftlearn import (
+    FineTuner,
+    LanguageModel,
+    LIFTClassifier,
+    LIFTRegressor,
+    RowEncoder,
+)
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
 from liftlearn._encoder import Corpus
 
 N_SLOTS, N_LEVELS, N_CODES = 128, 64, 128
 CONTEXT = 4096
-# Reptile's step towards a batch of tuned copies, and how much the average forgets.
-OUTER_STEP = 0.7
-TASKS_PER_STEP = 2
+# Reptile's step towards a tuned copy, and how much the average forgets.
+OUTER_STEP = 0.4
 AVERAGE_POWER = 7.0
+# Tables under way at once; each starts from the weights that many tables before it.
+WINDOW = 4
 # Tokens read for one table, so that wide ones don't take all the time.
-TASK_TOKENS = 60_000
+TASK_TOKENS = 45_000
 
 PREFERENCES: dict[str, Any] = {
     "encoder": {
@@ -67,6 +82,37 @@ PREFERENCES: dict[str, Any] = {
         "warmup_ratio": 0.1,
     },
 }
+
+
+CARD = """---
+license: bsd-3-clause
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# The embedded model of liftlearn
+
+A tiny causal language model, pretrained on synthetic tables written as sentences. It is
+the default of `LIFTClassifier` and `LIFTRegressor`, which fine-tune it on a table in
+seconds. It knows no human language, and answers nothing before it is fine-tuned.
+
+A row is written as `x0 53 x1 c7 x2 07 y?`, and answered by `y1`; or `x0 53 y=`, by
+`42`. One token each: column slots `x0` to `x127`, numbers `00` to `99` (the place of the
+cell on its column's scale), category levels `c0` to `c63` and `c?` (unseen), class codes
+`y0` to `y127`, and the two questions. All other text is spelled in UTF-8 bytes.
+
+## Pretraining
+
+By `examples/pretraining/pretrain.py` of the liftlearn repository, with its defaults:
+Reptile over synthetic tables, each learnt just as `fit` does it, and no real table.
+
+| | |
+| --- | --- |
+{table}
+
+A token counts as trained by a table when it is read in its sentences, stands in its
+answers, or competes in its loss.
+"""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -117,6 +163,22 @@ def _byte(value: int) -> str:
     return chr(value) if value in plain else chr(256 + others.index(value))
 
 
+def preferences() -> dict[str, Any]:
+    """Return what the model's configuration says under ``liftlearn``."""
+    tasks = {
+        "classification": ("y?", {"words": "codes"}),
+        "regression": ("y=", {"grid": "scaled", "spacing": "uniform"}),
+    }
+    return {"precision": "float64"} | {
+        task: {
+            "encoder": {**PREFERENCES["encoder"], "question": question},
+            "finetuner": dict(PREFERENCES["finetuner"]),
+            "decoder": decoder,
+        }
+        for task, (question, decoder) in tasks.items()
+    }
+
+
 def build_model(
     tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int, seed: int
 ) -> LlamaForCausalLM:
@@ -134,20 +196,7 @@ def build_model(
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    common = copy.deepcopy(PREFERENCES)
-    config.liftlearn = {
-        "precision": "float64",
-        "classification": {
-            **common,
-            "encoder": {**common["encoder"], "question": "y?"},
-            "decoder": {"words": "codes"},
-        },
-        "regression": {
-            **common,
-            "encoder": {**common["encoder"], "question": "y="},
-            "decoder": {"grid": "scaled", "spacing": "uniform"},
-        },
-    }
+    config.liftlearn = preferences()
     torch.manual_seed(seed)
     return LlamaForCausalLM(config)
 
@@ -155,7 +204,8 @@ def build_model(
 def draw_corpus(rng: np.random.RandomState) -> Corpus:
     """Draw a table and write it: mostly as the embedded model's users do."""
     drawn = draw_table(np.random.default_rng(rng.randint(2**31)))
-    table, target = _named(drawn, rng)
+    names = [_word(rng) + f"{i}" for i in range(drawn.X.shape[1])]
+    table = drawn.X.set_axis(names, axis=1)
     number = drawn.task == "regression"
     wording = {**PREFERENCES["encoder"], "question": "y=" if number else "y?"}
     narrow = table.shape[1] <= 12
@@ -163,22 +213,11 @@ def draw_corpus(rng: np.random.RandomState) -> Corpus:
         wording |= {"columns": "names", "numbers": rng.choice(["plain", "scaled"])}
     elif narrow and rng.uniform() < 0.08:
         wording |= {"numbers": "plain", "digits": int(rng.randint(2, 5))}
-    encoder = RowEncoder(**wording).fit(table)
-    return Corpus(
-        encoder,
-        _answers(target, number, rng),
-        table,
-        target,
-        np.ones(len(table)),
-    )
-
-
-def _named(
-    drawn: SyntheticTable, rng: np.random.RandomState
-) -> tuple[Any, NDArray[Any]]:
-    """Give the columns random names, and classes that are words random letters."""
-    names = [_word(rng) + f"{i}" for i in range(drawn.X.shape[1])]
-    return drawn.X.set_axis(names, axis=1), drawn.y
+    # An encoder that has not seen all rows writes unseen levels and scales' ends.
+    n_seen = len(table) if rng.uniform() < 0.7 else max(2, len(table) // 2)
+    encoder = RowEncoder(**wording).fit(table[:n_seen])
+    answers = _answers(drawn.y, number, rng)
+    return Corpus(encoder, answers, table, drawn.y, np.ones(len(table)))
 
 
 def _answers(target: NDArray[Any], number: bool, rng: np.random.RandomState) -> Any:
@@ -247,8 +286,10 @@ _EMBEDDING = "model.embed_tokens.weight"
 Weights = dict[str, torch.Tensor]
 
 
-def run_task(seed: int, lm: LanguageModel, weights: Weights) -> tuple[Weights, Any]:
-    """Fine-tune on one table; return the weights' change and the tokens' use."""
+def run_task(
+    seed: tuple[int, int], lm: LanguageModel, weights: Weights
+) -> tuple[Weights, NDArray[np.int64], float, float]:
+    """Fine-tune on one table: the weights' change, the tokens used, both ends' loss."""
     rng = np.random.RandomState(seed)
     renamed = draw_relabelling(lm.tokenizer, rng)
     start = {name: weight.clone() for name, weight in weights.items()}
@@ -257,11 +298,14 @@ def run_task(seed: int, lm: LanguageModel, weights: Weights) -> tuple[Weights, A
     model.load_state_dict(start, strict=False)
     corpus = draw_corpus(rng)
     lm = LanguageModel(model, lm.tokenizer)
-    n_steps = int(np.exp(rng.uniform(np.log(20), np.log(120))))
+    n_steps = int(np.exp(rng.uniform(np.log(20), np.log(100))))
     length = len(lm.prompt_tokens(corpus.encoder.transform(corpus.table[:1]))[0])
     n_steps = min(n_steps, max(12, TASK_TOKENS // (32 * length)))
+    constrained = bool(rng.uniform() < 0.95)
     tuner = FineTuner(**{
-        **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000
+        **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000,
+        # The loss over all tokens teaches also those that never follow, as the pad.
+        "constrained": constrained,
     })  # fmt: skip
     tuned = tuner.finetune(lm, corpus, rng).model.float().state_dict()
     change = {name: tuned[name] - start[name] for name in weights}
@@ -273,8 +317,10 @@ def run_task(seed: int, lm: LanguageModel, weights: Weights) -> tuple[Weights, A
     answers = lm.trie(corpus.answers.texts).whole
     for ids in itertools.chain(lm.prompt_tokens(texts), answers):
         used[renamed[list(ids)]] = 1
+    if not constrained:
+        used[:] = 1
     first, last = tuner.history_[0]["loss"], tuner.history_[-1]["loss"]
-    return change, (used, first, last)
+    return change, used, first, last
 
 
 _WORKER: dict[str, LanguageModel] = {}
@@ -285,10 +331,10 @@ def _start_worker(folder: str) -> None:
     _WORKER["lm"] = LanguageModel.load(folder, device="cpu")
 
 
-def _work(seed: int, weights: dict[str, NDArray[np.float32]]) -> Any:
+def _work(seed: tuple[int, int], weights: dict[str, NDArray[np.float32]]) -> Any:
     tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
-    change, notes = run_task(seed, _WORKER["lm"], tensors)
-    return {name: weight.numpy() for name, weight in change.items()}, notes
+    change, *notes = run_task(seed, _WORKER["lm"], tensors)
+    return {name: weight.numpy() for name, weight in change.items()}, *notes
 
 
 @dataclass
@@ -298,18 +344,18 @@ class Run:
     weights: dict[str, NDArray[np.float32]]
     average: dict[str, NDArray[np.float32]]
     used: NDArray[np.int64]  # tables that used each token
-    n_steps: int = 0
+    n_tables: int = 0
     seconds: float = 0.0
 
-    def take(self, results: list[Any]) -> None:
-        """Move towards where the tuned copies went, and average the path."""
-        self.n_steps += 1
-        share = (AVERAGE_POWER + 1) / (AVERAGE_POWER + self.n_steps)
+    def take(self, change: dict[str, NDArray[np.float32]], used: NDArray[Any]) -> None:
+        """Move towards where the tuned copy went, and average the path."""
+        self.n_tables += 1
+        share = (AVERAGE_POWER + 1) / (AVERAGE_POWER + self.n_tables)
+        # Not in place: tables under way still have to be sent the weights they had.
+        self.weights = {n: w + OUTER_STEP * change[n] for n, w in self.weights.items()}
         for name, weight in self.weights.items():
-            change = np.mean([change[name] for change, _ in results], axis=0)
-            weight += OUTER_STEP * change
             self.average[name] += share * (weight - self.average[name])
-        self.used += sum(notes[0] for _, notes in results)
+        self.used += used
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -323,17 +369,33 @@ def export(run: Run, template: LanguageModel, folder: Path) -> None:
     model = copy.deepcopy(template.model).float()
     average = {name: torch.from_numpy(w) for name, w in run.average.items()}
     model.load_state_dict(average, strict=False)
+    model.config.liftlearn = preferences()
     model.half().save_pretrained(folder)
     template.tokenizer.save_pretrained(folder)
-    untrained = int((run.used == 0).sum())
-    facts = {
-        "tables": run.n_steps * TASKS_PER_STEP,
-        "hours": round(run.seconds / 3600, 2),
-        "weights": sum(w.size for w in run.average.values()),
-        "untrained_tokens": untrained,
-        "least_used_token_tables": int(run.used.min()),
-    }
-    (folder / "pretraining.json").write_text(json.dumps(facts, indent=1))
+    rows = {"tables": run.n_tables, "hours": f"{run.seconds / 3600:.2f}"}
+    rows["weights"] = f"{sum(w.size for w in run.average.values()):,}"
+    rows["tokens"] = len(run.used)
+    rows["tokens never trained"] = int((run.used == 0).sum())
+    rows["tables that trained the rarest token"] = int(run.used.min())
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    (folder / "README.md").write_text(CARD.format(table=table))
+
+
+def evaluate(folder: Path) -> None:
+    """Print how well a model learns tables that never enter training."""
+    for load in (load_breast_cancer, load_wine, load_digits, load_diabetes):
+        X, y = load(return_X_y=True, as_frame=True)
+        number = load is load_diabetes
+        part = LIFTRegressor if number else LIFTClassifier
+        scores = []
+        for seed in range(3):
+            X_train, X_test, y_train, y_test = train_test_split(
+                X, y, train_size=min(200, len(X) // 2), random_state=seed
+            )
+            fitted = part(folder, random_state=seed).fit(X_train, y_train)
+            scores.append(fitted.score(X_test, y_test))
+        metric = "R2" if number else "accuracy"
+        print(f"{load.__name__[5:]:15}{metric:10}{np.mean(scores):.3f}")
 
 
 def main() -> None:
@@ -345,7 +407,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--evaluate", action="store_true", help="print and stop")
     args = parser.parse_args()
+    if args.evaluate:
+        evaluate(args.folder / "model")
+        return
     start_folder = args.folder / "start"
     if not start_folder.exists():
         tokenizer = build_tokenizer()
@@ -362,28 +428,24 @@ def main() -> None:
     )
     with pool, (args.folder / "curve.csv").open("a", newline="") as file:
         curve = csv.writer(file)
-        while run.seconds < args.hours * 3600:
-            began = time.monotonic()
-            seeds = [
-                (args.seed + 1) * 1_000_000_007 % 2**31
-                ^ (run.n_steps * TASKS_PER_STEP + i)
-                for i in range(TASKS_PER_STEP)
-            ]
-            results = list(
-                pool.map(_work, seeds, itertools.repeat(run.weights, len(seeds)))
-            )
-            run.take(results)
-            run.seconds += time.monotonic() - began
-            for _, (_, first, last) in results:
-                curve.writerow(
-                    [run.n_steps, round(run.seconds), f"{first:.4f}", f"{last:.4f}"]
-                )
-            if run.n_steps % 50 == 0:
+        began = time.monotonic() - run.seconds
+        under_way: deque[Any] = deque()
+        while (seconds := time.monotonic() - began) < args.hours * 3600:
+            while len(under_way) < WINDOW:
+                seed = (args.seed, run.n_tables + len(under_way))
+                under_way.append(pool.submit(_work, seed, run.weights))
+            change, used, first, last = under_way.popleft().result()
+            run.take(change, used)
+            run.seconds = seconds
+            curve.writerow([run.n_tables, round(seconds), first, last])
+            if run.n_tables % 50 == 0:
                 run.save(args.folder)
                 export(run, template, args.folder / "model")
                 file.flush()
-    run.save(args.folder)
-    export(run, template, args.folder / "model")
+        run.save(args.folder)
+        export(run, template, args.folder / "model")
+        for task in under_way:
+            task.cancel()
 
 
 if __name__ == "__main__":

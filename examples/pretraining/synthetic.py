@@ -337,7 +337,10 @@ ACTIVATIONS: list[Callable[[Floats], Floats]] = [
 
 KINDS = ["number", "integer", "boolean", "nominal", "ordered", "text", "date"]
 SHAPES = ["plain", "exp", "power", "heavy", "uniform", "zeros", "rounded"]
-SYLLABLES = "ba ce di fo gu ka le mi no pu ra se ti vo zu an er il om st".split()
+SYLLABLES = [
+    "ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo",
+    "zu", "an", "er", "il", "om", "st",
+]  # fmt: skip
 GRADES = [
     ["low", "high"], ["low", "medium", "high"], ["small", "medium", "large", "huge"],
     ["bad", "poor", "fair", "good", "excellent"],

@@ -1,0 +1,62 @@
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_the_first_steps_compare_with_other_models_on_both_tables(capsys):
+    runpy.run_path(str(EXAMPLES / "plot_first_steps.py"), run_name="__main__")
+
+    words = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert words.count("random forest") == 2
+    for name in ["LIFTClassifier", "logistic regression"]:
+        assert words.count(name) == 1
+    for name in ["LIFTRegressor", "linear regression"]:
+        assert words.count(name) == 1
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder of one small classification set and one split regression set."""
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame({"size": rng.normal(size=40), "kind": ["a", "b"] * 20})
+    table.assign(target=["no", "yes"] * 20).to_csv(tmp_path / "one.csv", index=False)
+    table.assign(target=rng.normal(size=40)).to_csv(tmp_path / "two.csv", index=False)
+    index = {
+        name: {"file": f"{name}.csv", "task": task, "categorical": ["kind"]}
+        for name, task in [("one", "classification"), ("two", "regression")]
+    }
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    splits = tmp_path / "lift_splits"
+    splits.mkdir()
+    paper_names = pd.read_csv(tmp_path / "two.csv").set_axis(["M", "S", "C"], axis=1)
+    paper_names[:30].to_csv(splits / "two_train_full.csv")
+    paper_names[30:].to_csv(splits / "two_test.csv")
+    return tmp_path
+
+
+def test_the_accuracy_benchmark_measures_both_starts_on_every_set(
+    folder, capsys, monkeypatch
+):
+    out = folder / "out.csv"
+    arguments = [str(folder), "--sets", "one", "two", "--seeds", "0", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "benchmarks" / "accuracy.py"), run_name="__main__")
+
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["set"], row["start"], row["metric"]) for row in rows] == [
+        ("one", "pretrained", "accuracy"),
+        ("one", "random", "accuracy"),
+        ("two", "pretrained", "RAE"),
+        ("two", "random", "RAE"),
+    ]
+    assert "| one | accuracy |" in capsys.readouterr().out
