@@ -41,10 +41,10 @@ X_train, X_test, y_train, y_test = train_test_split(
 print(RowEncoder().fit(X_train, y_train).transform(X_train.iloc[:1])[0])
 
 # %%
-# The model that comes with the package is small, and was pretrained on tables of random
-# columns. It knows no names; it prefers a short word for each column, and each number as
-# a two-digit position on the column's scale. An estimator writes rows as its model
-# prefers, and keeps the encoder that does so:
+# The model that comes with the package is small, and was pretrained on synthetic
+# tables. It knows no names: it prefers a short word for each column, and each number as
+# a position on its column's scale. An estimator writes rows as its model prefers, and
+# keeps the encoder that does so:
 
 classifier = LIFTClassifier(random_state=0).fit(X_train, y_train)
 print(classifier.encoder_.transform(X_train.iloc[:1])[0])
@@ -52,8 +52,8 @@ print("The answer is one of", ", ".join(classifier.decoder_.answers_.texts))
 
 # %%
 # How good is it? Logistic regression (on standardised columns) and a random forest see
-# the same wines. The log loss asks for good probabilities, not only for the right class:
-# lower is better.
+# the same wines. The log loss asks for good probabilities, not only for the right
+# class: lower is better.
 
 
 def compare(models, measures):
@@ -92,8 +92,8 @@ print(proba.round(3).assign(truth=y_test.iloc[:5].to_numpy()))
 # A table of numbers
 # ------------------
 #
-# 442 patients with diabetes: how far will the disease have progressed in a year? Now the
-# answer is a number on a grid, and the model gives each number of the grid its
+# 442 patients with diabetes: how far will the disease have progressed in a year? Now
+# the answer is a number on a grid, and the model gives each number of the grid its
 # probability. What is predicted is the median of that distribution, so we measure the
 # absolute error first.
 
@@ -123,5 +123,5 @@ is_near = (patients["truth"] - point).abs() <= 2 * deviation
 print(f"{is_near.mean():.0%} of the patients are within two deviations.")
 
 # %%
-# The user guide tells what else can be chosen: the wording of the rows, the words of the
-# answers, how long to train, and other language models.
+# The user guide, docs/user_guide.md, tells what else can be chosen: the wording of the
+# rows, the words of the answers, how long to train, and other language models.

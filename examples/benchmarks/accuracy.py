@@ -7,23 +7,25 @@ architecture started from random weights, and the published figures of LIFT. Run
 
 where FOLDER holds
 
-- ``index.json``: for each set its ``file`` (a CSV with a header whose last column is the
-  target), its ``task`` (``"classification"`` or ``"regression"``), and the names of its
-  ``categorical`` columns;
+- ``index.json``: for each set its ``file`` (a CSV with a header whose last column is
+  the target), its ``task`` (``"classification"`` or ``"regression"``), and the names of
+  its ``categorical`` columns;
 - the files;
-- ``lift_splits/<set>_train_full.csv`` and ``lift_splits/<set>_test.csv``: the paper's own
-  splits of the regression sets, with a row number as first column.
+- ``lift_splits/<set>_train_full.csv`` and ``lift_splits/<set>_test.csv``: the paper's
+  own splits of the regression sets, with a row number as first column.
 
-Classification: accuracy, on stratified splits of 80 % and 20 %, one for each seed, which
-is the estimator's ``random_state``, too. Regression: relative absolute error, RAE =
-sum |predicted - y| / sum |mean(y) - y| over the test rows, on the paper's split (on 80 %
-and 20 % where it has none), with no row left out; the seed is the ``random_state``.
-Seconds are those of one fit and the prediction of its test rows, the median over seeds.
+Classification: accuracy, on stratified splits of 80 % and 20 %, one for each seed,
+which is the estimator's ``random_state``, too. Regression: relative absolute error,
+RAE = sum |predicted - y| / sum |mean(y) - y| over the test rows, on the paper's split
+(on one of 80 % and 20 % for each seed where it has none), with no row left out; the
+seed is the ``random_state``. Seconds are those of one fit and the prediction of its
+test rows, the median over the seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import json
 import tempfile
@@ -45,12 +47,12 @@ from liftlearn import LanguageModel, LIFTClassifier, LIFTRegressor
 SETS = ["iris", "wine", "customers", "vehicle", "cmc", "led", "tae"]
 SETS += ["insurance", "servo", "student"]
 
-# LIFT with GPT-J and with GPT-3, means of the authors' three runs, from Dinh, Zeng et al.,
-# "LIFT: Language-Interfaced Fine-Tuning for Non-Language Machine Learning Tasks", NeurIPS
-# 2022. Accuracy: the authors' table of OpenML sets, as on their project page. RAE: their
-# repository's regression/realdata/play.ipynb, all training rows, the better of prompts
-# with and without column names; the authors leave out test rows with an error of more
-# than five times the root mean square error, we do not.
+# LIFT with GPT-J and with GPT-3, means of the authors' three runs, from Dinh, Zeng et
+# al., "LIFT: Language-Interfaced Fine-Tuning for Non-Language Machine Learning Tasks",
+# NeurIPS 2022. Accuracy: the authors' table of OpenML sets, as on their project page.
+# RAE: their repository's regression/realdata/play.ipynb, all training rows, the better
+# of prompts with and without column names; the authors leave out test rows with an
+# error of more than five times the root mean square error, we do not.
 PAPER = {
     "customers": (0.8523, 0.8485),
     "pollution": (0.6389, 0.6389),
@@ -79,8 +81,8 @@ class Result:
 
     set: str
     start: str
-    metric: str
     seed: int
+    metric: str
     score: float
     seconds: float
 
@@ -89,6 +91,7 @@ class Result:
 class Split:
     """The rows to learn from and those to predict."""
 
+    is_class: bool
     X_train: pd.DataFrame
     X_test: pd.DataFrame
     y_train: pd.Series
@@ -121,9 +124,7 @@ def main() -> None:
                     if start == "random":
                         model = save_random(options.model, seed, Path(random_weights))
                     split = read_split(options.folder, name, index[name], seed)
-                    fits.append(
-                        measure(name, start, index[name]["task"], split, model, seed)
-                    )
+                    fits.append(Result(name, start, seed, *measure(split, model, seed)))
                 results += fits
                 print(line(fits), flush=True)
                 if options.out:
@@ -137,52 +138,54 @@ def save_random(model: str | None, seed: int, folder: Path) -> str:
     if not target.exists():
         lm = LanguageModel.load(model)
         torch.manual_seed(seed)
-        fresh = AutoModelForCausalLM.from_config(lm.model.config, dtype=torch.float32)
+        fresh = AutoModelForCausalLM.from_config(
+            copy.deepcopy(lm.model.config), dtype=torch.float32
+        )
         LanguageModel(fresh, lm.tokenizer).save(target)
     return str(target)
 
 
 def read_split(folder: Path, name: str, facts: dict[str, Any], seed: int) -> Split:
     """Return the paper's split where there is one, and a random one else."""
+    is_class = facts["task"] == "classification"
     table = pd.read_csv(folder / facts["file"])
-    columns = list(table.columns)
-    categorical = [columns.index(column) for column in facts["categorical"]]
-    split_file = folder / "lift_splits" / f"{name}_train_full.csv"
-    if facts["task"] == "regression" and split_file.exists():
-        train = pd.read_csv(split_file, index_col=0)
-        test = pd.read_csv(folder / "lift_splits" / f"{name}_test.csv", index_col=0)
+    # By place: the paper's files have the same columns by other names.
+    places = [table.columns.get_loc(column) for column in facts["categorical"]]
+    paper = folder / "lift_splits" / f"{name}_train_full.csv"
+    if not is_class and paper.exists():
+        test_file = paper.with_name(f"{name}_test.csv")
+        train, test = (
+            with_categories(pd.read_csv(file, index_col=0), places)
+            for file in (paper, test_file)
+        )
     else:
-        is_class = facts["task"] == "classification"
         train, test = train_test_split(
-            table,
+            with_categories(table, places),
             test_size=0.2,
             stratify=table.iloc[:, -1] if is_class else None,
             random_state=seed,
         )
-    # The paper's files name columns otherwise, in the same order.
-    X_train, X_test = (
-        part.iloc[:, :-1].astype({part.columns[i]: "category" for i in categorical})
-        for part in (train, test)
-    )
-    return Split(X_train, X_test, train.iloc[:, -1], test.iloc[:, -1])
+    X_train, X_test = train.iloc[:, :-1], test.iloc[:, :-1]
+    return Split(is_class, X_train, X_test, train.iloc[:, -1], test.iloc[:, -1])
 
 
-def measure(
-    name: str, start: str, task: str, split: Split, model: str | None, seed: int
-) -> Result:
-    """Fit a plain estimator, predict the test rows, and score them."""
-    estimator = LIFTClassifier if task == "classification" else LIFTRegressor
+def with_categories(table: pd.DataFrame, places: list[int]) -> pd.DataFrame:
+    """Return the table with the columns at these places as categories."""
+    return table.astype({table.columns[place]: "category" for place in places})
+
+
+def measure(split: Split, model: str | None, seed: int) -> tuple[str, float, float]:
+    """Fit a plain estimator and predict; return the metric, the score, the seconds."""
+    estimator = LIFTClassifier if split.is_class else LIFTRegressor
     begin = perf_counter()
     fitted = estimator(model, random_state=seed).fit(split.X_train, split.y_train)
     predicted = fitted.predict(split.X_test)
     seconds = perf_counter() - begin
     truth = split.y_test.to_numpy()
-    if task == "classification":
-        return Result(
-            name, start, "accuracy", seed, np.mean(predicted == truth), seconds
-        )
+    if split.is_class:
+        return "accuracy", float(np.mean(predicted == truth)), seconds
     error = np.abs(predicted - truth).sum() / np.abs(truth.mean() - truth).sum()
-    return Result(name, start, "RAE", seed, error, seconds)
+    return "RAE", float(error), seconds
 
 
 def line(fits: list[Result]) -> str:
@@ -197,8 +200,10 @@ def line(fits: list[Result]) -> str:
 
 def markdown(results: list[Result]) -> Iterator[str]:
     """Yield the lines of the table, one for each set."""
-    yield "| set | score | liftlearn | random weights | LIFT/GPT-J | LIFT/GPT-3 | seconds |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    heads = ["set", "score", "liftlearn", "random weights"]
+    heads += ["LIFT/GPT-J", "LIFT/GPT-3", "seconds"]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{' --- |' * len(heads)}"
     for name in dict.fromkeys(result.set for result in results):
         own = [result for result in results if result.set == name]
         pretrained, random = (

@@ -7,9 +7,9 @@ part of the way to where the copy went. What is shipped is an average of its pat
     python examples/pretraining/pretrain.py RUN_FOLDER --hours 2
 
 Run the same command again to go on from the checkpoint. ``RUN_FOLDER/model`` then holds
-the model as an ordinary Hugging Face folder; ``RUN_FOLDER/curve.csv`` each table's number
-and second, and its loss in the first and last epoch. ``--evaluate`` prints how well the
-model learns some tables of scikit-learn, which never enter training.
+the model as an ordinary Hugging Face folder; ``RUN_FOLDER/curve.csv`` the number and
+second of each table, and its loss in the first and last epoch. ``--evaluate`` prints
+how well the model learns some tables of scikit-learn, which never enter training.
 
 References
 ----------
@@ -68,7 +68,6 @@ PREFERENCES: dict[str, Any] = {
     "encoder": {
         "columns": "slots",
         "numbers": "scaled",
-        "digits": 2,
         "spacing": "mixed",
         "jitter": 0.05,
         "text_length": 24,
@@ -97,14 +96,14 @@ the default of `LIFTClassifier` and `LIFTRegressor`, which fine-tune it on a tab
 seconds. It knows no human language, and answers nothing before it is fine-tuned.
 
 A row is written as `x0 53 x1 c7 x2 07 y?`, and answered by `y1`; or `x0 53 y=`, by
-`42`. One token each: column slots `x0` to `x127`, numbers `00` to `99` (the place of the
-cell on its column's scale), category levels `c0` to `c63` and `c?` (unseen), class codes
-`y0` to `y127`, and the two questions. All other text is spelled in UTF-8 bytes.
+`42`. One token each: column slots `x0` to `x127`, numbers `00` to `99` (the place of
+the cell on its column's scale), category levels `c0` to `c63` and `c?` (unseen), class
+codes `y0` to `y127`, and the two questions. All other text is spelled in UTF-8 bytes.
 
 ## Pretraining
 
 By `examples/pretraining/pretrain.py` of the liftlearn repository, with its defaults:
-Reptile over synthetic tables, each learnt just as `fit` does it, and no real table.
+Reptile over synthetic tables, each learnt just as `fit` does it, on no real table.
 
 | | |
 | --- | --- |
