@@ -120,11 +120,11 @@ class NumberAnswers:
         self.low = low
         self.high = high
         self._scale = scale
-        self.numbers = self.number_at(np.arange(len(texts)) + 0.5)
+        self.numbers = self.number_at(np.arange(len(texts), dtype=np.float64) + 0.5)
 
     def number_at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the number at each place, counted in answers from the grid's start."""
-        numbers = self._scale.number(np.asarray(places) / len(self.texts))
+        numbers = self._scale.number(places / len(self.texts))
         return numbers.clip(self.low, self.high)
 
     def write(
@@ -187,8 +187,8 @@ def plain_grid(
 ) -> NumberAnswers:
     """Return a grid of round numbers over the range of ``y``, in its own units.
 
-    >>> plain_grid(np.array([1.0, 6.0]), low=None, high=None).texts[:3]
-    ['0.90', '0.92', '0.94']
+    >>> plain_grid(np.array([1.5, 6.5]), low=None, high=None).texts[:3]
+    ['1.40', '1.42', '1.44']
     """
     least, greatest = _range(y, low, high)
     if least == greatest:
@@ -210,19 +210,19 @@ def _range(
     y: NDArray[np.float64], low: float | None, high: float | None
 ) -> tuple[float, float]:
     """Return the least and greatest number of a grid."""
-    span = float(y.max()) / 2 - float(y.min()) / 2
-    if span > np.finfo(np.float64).max / 8:
+    if y.max() / 2 - y.min() / 2 > np.finfo(np.float64).max / 8:
         raise ValueError(
             f"The targets span {y.min():g} to {y.max():g}, too far for float64 to "
             "measure. Divide them by a constant."
         )
-    margin = 2 * _MARGIN * span
+    margin = _MARGIN * float(y.max() - y.min())
     least = float(y.min()) - margin if low is None else float(low)
     greatest = float(y.max()) + margin if high is None else float(high)
     if not least <= y.min() or not y.max() <= greatest:
         raise ValueError(
             f"The targets span {y.min():g} to {y.max():g}, beyond low={low!r} or "
-            f"high={high!r}. Widen NumberDecoder(low=..., high=...), or clip the targets."
+            f"high={high!r}. Widen NumberDecoder(low=..., high=...), or clip the "
+            "targets."
         )
     return least, greatest
 

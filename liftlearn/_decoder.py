@@ -177,7 +177,7 @@ class NumberDecoder(BaseEstimator):
         y : array-like of shape (n_samples,)
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each target counts in the grid's spacing. None counts each once.
+            How often each target counts in the grid. None counts each once.
 
         Returns
         -------
@@ -191,13 +191,12 @@ class NumberDecoder(BaseEstimator):
         """
         self._validate_params()
         y = np.asarray(y, dtype=np.float64)
+        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+        y, weight = y[weight > 0], weight[weight > 0]
         bounds = {"low": self.low, "high": self.high}
         if self.grid == "scaled":
-            weight = np.ones(len(y)) if sample_weight is None else sample_weight
             spacing = "uniform" if self.spacing == "auto" else self.spacing
-            self.answers_ = scaled_grid(
-                y, np.asarray(weight, np.float64), spacing=spacing, **bounds
-            )
+            self.answers_ = scaled_grid(y, weight, spacing=spacing, **bounds)
         else:
             self.answers_ = plain_grid(y, **bounds)
         return self
@@ -240,12 +239,13 @@ class _GridDistribution:
     proba: NDArray[np.float64]
 
     def mean(self) -> NDArray[np.float64]:
-        mean = self.proba @ self.answers.numbers
+        mean: NDArray[np.float64] = self.proba @ self.answers.numbers
         return mean.clip(self.answers.low, self.answers.high)  # rounding
 
     def std(self) -> NDArray[np.float64]:
         centred = self.answers.numbers - self.mean()[:, None]
-        return np.sqrt((self.proba * centred**2).sum(axis=1))
+        variance: NDArray[np.float64] = (self.proba * centred**2).sum(axis=1)
+        return np.sqrt(variance)
 
     def median(self) -> NDArray[np.float64]:
         """Return the number below which half of the probability lies.
@@ -266,8 +266,10 @@ def _probabilities(log_prob: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> _probabilities(np.log([[0.1, 0.3]]))
     array([[0.25, 0.75]])
     """
-    proba = np.exp(log_prob - log_prob.max(axis=1, keepdims=True))
-    return proba / proba.sum(axis=1, keepdims=True)
+    # exp of a raw score underflows to 0 for long answers; differences do not.
+    weight = np.exp(log_prob - log_prob.max(axis=1, keepdims=True))
+    proba: NDArray[np.float64] = weight / weight.sum(axis=1, keepdims=True)
+    return proba
 
 
 def _is_auto(words: Any) -> bool:

@@ -36,6 +36,7 @@ from liftlearn._validation import (
     StrOptions,
     check_sample_weight,
     check_table,
+    distinct_names,
 )
 
 # Words of the slot wording: so many single ones of each, then two words are used.
@@ -109,7 +110,7 @@ class RowEncoder(TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Number of columns of the table seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where all of them are strings.
+        Their names, where all of them are strings. Equal ones are numbered.
     columns_, numbers_, digits_, spacing_, question_, jitter_, shuffle_columns_, \
 text_length_
         The values in use.
@@ -134,8 +135,9 @@ text_length_
     >>> table = pd.DataFrame({"age": [41, 23], "job": ["nurse", None]})
     >>> RowEncoder(question="Retired?").fit_transform(table)
     ['age is 41, job is nurse. Retired?', 'age is 23. Retired?']
-    >>> RowEncoder(columns="slots", numbers="scaled", question="y?").fit_transform(table)
-    ['x0 87 x1 c0 y?', 'x0 12 y?']
+    >>> encoder = RowEncoder(columns="slots", numbers="scaled", question="y?")
+    >>> encoder.fit_transform(table)
+    ['x0 75 x1 c0 y?', 'x0 24 y?']
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -159,18 +161,18 @@ text_length_
     def __init__(
         self,
         *,
-        columns="auto",
-        numbers="auto",
-        digits="auto",
-        spacing="auto",
-        template=None,
-        task=None,
-        descriptions=None,
-        question="auto",
-        jitter="auto",
-        shuffle_columns="auto",
-        text_length="auto",
-    ):
+        columns: str = "auto",
+        numbers: str = "auto",
+        digits: int | str = "auto",
+        spacing: str = "auto",
+        template: str | None = None,
+        task: str | None = None,
+        descriptions: Mapping[Any, str] | None = None,
+        question: str = "auto",
+        jitter: float | str = "auto",
+        shuffle_columns: bool | str = "auto",
+        text_length: int | str | None = "auto",
+    ) -> None:
         self.columns = columns
         self.numbers = numbers
         self.digits = digits
@@ -183,7 +185,7 @@ text_length_
         self.shuffle_columns = shuffle_columns
         self.text_length = text_length
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RowEncoder:
         """Learn the kind, scale and levels of each column.
 
         Parameters
@@ -212,10 +214,9 @@ text_length_
         weight = check_sample_weight(sample_weight, table)
         table, weight = table.iloc[np.flatnonzero(weight)], weight[weight > 0]
         self._settle(getattr(y, "name", None))
-        names = _distinct([str(name).strip() for name in table.columns])
+        names = distinct_names([str(name).strip() for name in table.columns])
         self._labels = self._column_labels(list(table.columns), names)
         self._fields = _template_fields(self.template, names)
-        self._names = names
         cells = [table.iloc[:, i] for i in range(table.shape[1])]
         self._kinds = [_kind(column) for column in cells]
         self._writers = [
@@ -226,7 +227,7 @@ text_length_
         ]
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> list[str]:
         """Write each row as it is.
 
         Parameters
@@ -247,7 +248,7 @@ text_length_
         """
         return self._write(X, None)
 
-    def augment(self, X, rng):
+    def augment(self, X: Any, rng: RandomState) -> list[str]:
         """Write each row afresh for training, with jitter and column order drawn.
 
         Parameters
@@ -264,7 +265,7 @@ text_length_
         """
         return self._write(X, rng)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
@@ -276,9 +277,8 @@ text_length_
         for name, alone in _STANDALONE.items():
             value = getattr(self, name)
             setattr(self, f"{name}_", alone if value == "auto" else value)
-        self.digits_ = self.digits
-        if self.digits == "auto":
-            self.digits_ = 4 if self.numbers_ == "plain" else 2
+        digits_alone = 4 if self.numbers_ == "plain" else 2
+        self.digits_ = digits_alone if self.digits == "auto" else int(self.digits)
         self.question_ = self.question
         if self.question == "auto":
             subject = "the target" if target_name in (None, "") else target_name
@@ -365,7 +365,7 @@ text_length_
             for writer, column in zip(self._writers, cells, strict=True)
         ]
         lead = f"{self.task} " if self.task else ""
-        if self._fields is not None:
+        if self.template is not None:
             return [
                 lead + _filled(self.template, self._fields, row)
                 for row in zip(*texts, strict=True)
@@ -376,11 +376,10 @@ text_length_
             [label + says + text if text else "" for text in column]
             for label, column in zip(self._labels, texts, strict=True)
         ]
-        shuffled = rng is not None and self.shuffle_columns_
         prompts = []
         for row in zip(*facts, strict=True):
             known = [fact for fact in row if fact]
-            if shuffled:
+            if rng is not None and self.shuffle_columns_:
                 rng.shuffle(known)
             sentence = comma.join(known) + stop if known else ""
             prompts.append(lead + sentence + self.question_)
@@ -561,7 +560,8 @@ def _plain_date(date: pd.Timestamp) -> str:
     'Thursday 2024-02-29'
     """
     clock = " %H:%M" if date != date.normalize() else ""
-    return date.strftime(f"%A %Y-%m-%d{clock}")
+    text: str = date.strftime(f"%A %Y-%m-%d{clock}")
+    return text
 
 
 def _spread(texts: list[str], known: NDArray[np.bool_]) -> list[str]:
@@ -613,14 +613,15 @@ def _levels(cells: pd.Series) -> list[str]:
 def _as_numbers(cells: pd.Series) -> NDArray[np.float64]:
     """Return the cells as floats, missing ones as nan; times as seconds."""
     if pd.api.types.is_timedelta64_dtype(cells):
-        return cells.dt.total_seconds().to_numpy()
+        cells = cells.dt.total_seconds()
     try:
-        return cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers: NDArray[np.float64] = cells.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"Column {cells.name!r} held numbers when the encoder was fitted, but now "
             f"holds other cells ({error}). Give it the same kind of cells."
         ) from error
+    return numbers
 
 
 def _as_dates(cells: pd.Series) -> pd.Series:
@@ -648,28 +649,9 @@ def _deviation(numbers: NDArray[np.float64], weight: NDArray[np.float64]) -> flo
     return float(unit * np.sqrt(variance))
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """Return names of which none is empty and no two are equal.
-
-    >>> _distinct(["a", "", "a"])
-    ['a', 'column 2', 'a (2)']
-    """
-    distinct: list[str] = []
-    for i, name in enumerate(names):
-        first = candidate = name or f"column {i + 1}"
-        n_met = 1
-        while candidate in distinct:
-            n_met += 1
-            candidate = f"{first} ({n_met})"
-        distinct.append(candidate)
-    return distinct
-
-
-def _template_fields(template: str | None, names: list[str]) -> list[int] | None:
+def _template_fields(template: str | None, names: list[str]) -> list[int]:
     """Return the column of each field of a template, in the template's order."""
-    if template is None:
-        return None
-    fields = re.findall(r"\{([^{}]*)\}", template)
+    fields = re.findall(r"\{([^{}]*)\}", template or "")
     for field in fields:
         if field not in names:
             raise ValueError(

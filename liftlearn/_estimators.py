@@ -14,7 +14,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.metrics import accuracy_score, mean_absolute_error
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -265,10 +264,12 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
             than the model can read.
         """
         table = check_table(self, X, reset=True)
+        _refuse_missing_labels(y)
         target = check_target(self, y, table)
         check_classification_targets(target)
         weight = check_sample_weight(sample_weight, table)
-        weight = weight * _class_weight(self.class_weight, target, weight)
+        factor = _class_weight(self.class_weight, target, weight)
+        weight = check_sample_weight(weight * factor, table)
         self._fit(table, y, target, weight)
         self.classes_ = self.decoder_.classes_
         return self
@@ -495,6 +496,16 @@ def _stream(random_state: Any) -> RandomState:
     return RandomState(stream.randint(2**31)) if random_state is None else stream
 
 
+def _refuse_missing_labels(y: Any) -> None:
+    """Raise if a label is missing; scikit-learn's check knows float nan alone."""
+    missing = np.flatnonzero(pd.isna(np.asarray(y, dtype=object)))
+    if y is not None and len(missing):
+        raise ValueError(
+            f"Input y contains NaN: the label of row {missing[0]} is missing. Drop the "
+            "rows without a label."
+        )
+
+
 def _distinct_rows(
     table: pd.DataFrame, target: NDArray[Any], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -527,18 +538,27 @@ def _weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:
 def _class_weight(
     class_weight: Any, target: NDArray[Any], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the weight of each row's class; rows of weight zero have no say in it."""
+    """Return the weight of each row's class.
+
+    >>> _class_weight("balanced", np.array(["a", "a", "b"]), np.array([1.0, 3.0, 1.0]))
+    array([0.625, 0.625, 2.5  ])
+    """
+    if class_weight is None:
+        return np.ones(len(target))
     labels, index = np.unique(target, return_inverse=True)
-    present = weight > 0
-    shown = labels[np.unique(index[present])]
-    share = np.zeros(len(labels))
-    share[np.unique(index[present])] = compute_class_weight(
-        class_weight,
-        classes=shown,
-        y=target[present],
-        sample_weight=weight[present],
-    )
-    return share[index]
+    if isinstance(class_weight, dict):
+        names = labels.tolist()
+        missing = [name for name in names if name not in class_weight]
+        unknown = [name for name in class_weight if name not in names]
+        if missing and unknown:
+            raise ValueError(
+                f"class_weight has a weight for {unknown!r}, which is no class, and "
+                f"none for {missing!r}. Write the classes as they stand in y."
+            )
+        return np.array([class_weight.get(name, 1.0) for name in names])[index]
+    total = np.bincount(index, weight)
+    n_present = np.count_nonzero(total)  # a class of no weight has no rows
+    return total.sum() / (n_present * np.where(total, total, np.inf))[index]
 
 
 def _held_out(
@@ -546,8 +566,8 @@ def _held_out(
 ) -> NDArray[np.bool_]:
     """Return which rows are set aside for early stopping: none without it."""
     held_out = np.zeros(len(target), bool)
-    # A search over an array of settings gives numpy's booleans; "auto" is off.
-    if not isinstance(finetuner, FineTuner) or finetuner.early_stopping in (False, "auto"):
+    early_stopping = getattr(finetuner, "early_stopping", False)
+    if isinstance(early_stopping, str) or not early_stopping:
         return held_out
     stratify = None
     if task == "classification":

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -105,9 +106,9 @@ max_grad_norm_, early_stopping_
     --------
     >>> from sklearn.datasets import load_iris
     >>> from liftlearn import FineTuner, LIFTClassifier
-    >>> tuner = FineTuner(max_steps=10)
-    >>> model = LIFTClassifier(finetuner=tuner, random_state=0).fit(*load_iris(return_X_y=True))
-    >>> model.finetuner_.n_steps_
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LIFTClassifier(finetuner=FineTuner(max_steps=10), random_state=0)
+    >>> model.fit(X, y).finetuner_.n_steps_
     10
     """
 
@@ -131,21 +132,21 @@ max_grad_norm_, early_stopping_
     def __init__(
         self,
         *,
-        n_epochs="auto",
-        max_steps="auto",
-        learning_rate="auto",
-        batch_size="auto",
-        weight_decay="auto",
-        warmup_ratio="auto",
-        max_grad_norm="auto",
-        gradient_accumulation_steps=1,
-        mixed_precision="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        constrained=True,
-        max_time=None,
-    ):
+        n_epochs: int | str = "auto",
+        max_steps: int | str | None = "auto",
+        learning_rate: float | str = "auto",
+        batch_size: int | str = "auto",
+        weight_decay: float | str = "auto",
+        warmup_ratio: float | str = "auto",
+        max_grad_norm: float | str = "auto",
+        gradient_accumulation_steps: int = 1,
+        mixed_precision: str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        constrained: bool = True,
+        max_time: float | None = None,
+    ) -> None:
         self.n_epochs = n_epochs
         self.max_steps = max_steps
         self.learning_rate = learning_rate
@@ -245,9 +246,7 @@ max_grad_norm_, early_stopping_
     ) -> None:
         """Change the model's weights; write `history_` and `n_steps_`."""
         accelerator = Accelerator(
-            cpu=lm.model.device.type == "cpu",
-            gradient_accumulation_steps=self.gradient_accumulation_steps,
-            mixed_precision="no",
+            cpu=lm.model.device.type == "cpu", mixed_precision="no"
         )
         optimizer = torch.optim.AdamW(
             lm.model.parameters(),
@@ -263,23 +262,25 @@ max_grad_norm_, early_stopping_
         with bar:
             while not clock.is_over and not best.is_settled:
                 losses, n_tokens = [], 0
-                for batch in self._epoch(lm, scorer, corpus, rng, clock):
-                    with accelerator.accumulate(module), self._autocast(lm):
-                        loss = -module(**batch).mean()
-                        accelerator.backward(loss)
-                        if accelerator.sync_gradients:
-                            accelerator.clip_grad_norm_(
-                                lm.model.parameters(), self.max_grad_norm_
-                            )
-                            rate = self.learning_rate_ * self._schedule(clock.progress)
-                            for group in optimizer.param_groups:
-                                group["lr"] = rate
-                            clock.n_taken += 1
-                            bar.update()
-                        optimizer.step()
-                        optimizer.zero_grad()
-                    losses.append(loss.item())
-                    n_tokens += batch["input_ids"].numel()
+                epoch = self._epoch(lm, scorer, corpus, rng, clock)
+                for batches in _grouped(epoch, self.gradient_accumulation_steps):
+                    n_rows = sum(len(batch["answer"]) for batch in batches)
+                    for batch in batches:
+                        with self._autocast(lm):
+                            score = module(**batch)  # (batch,)
+                        accelerator.backward(-score.sum() / n_rows)
+                        losses += (-score).tolist()
+                        n_tokens += batch["input_ids"].numel()
+                    accelerator.clip_grad_norm_(
+                        lm.model.parameters(), self.max_grad_norm_
+                    )
+                    rate = self.learning_rate_ * self._schedule(clock.progress)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    clock.n_taken += 1
+                    bar.update()
                     if clock.is_over:
                         break
                 self.history_.append(
@@ -306,7 +307,7 @@ max_grad_norm_, early_stopping_
     def _n_steps(self, n_rows: int) -> int:
         """Return how many optimizer steps the epochs take, within ``max_steps``."""
         n_batches = math.ceil(n_rows / self.batch_size_)
-        n_steps = self.n_epochs_ * math.ceil(
+        n_steps: int = self.n_epochs_ * math.ceil(
             n_batches / self.gradient_accumulation_steps
         )
         return n_steps if self.max_steps_ is None else min(n_steps, self.max_steps_)
@@ -323,13 +324,14 @@ max_grad_norm_, early_stopping_
         n_batches = (clock.n_steps - clock.n_taken) * self.gradient_accumulation_steps
         rows = corpus.draw(rng)[: n_batches * self.batch_size_]
         size = self.batch_size_ * _BUCKET
+        longest = max(map(len, scorer.paths))
         for start in range(0, len(rows), size):
             prompts, answers = corpus.write(rows[start : start + size], rng)
             paths = [scorer.paths[answer][:-1] for answer in answers]
             tokens = [
                 prompt + path
                 for prompt, path in zip(
-                    lm.prompt_tokens(prompts, scorer.trie.depth), paths, strict=True
+                    lm.prompt_tokens(prompts, longest), paths, strict=True
                 )
             ]
             # A stable sort leaves rows of one length in their random order.
@@ -345,16 +347,25 @@ max_grad_norm_, early_stopping_
 
     def _schedule(self, progress: float) -> float:
         """Return the learning rate's share of its peak: a rise, then a fall to zero."""
-        if progress < self.warmup_ratio_:
-            return progress / self.warmup_ratio_
-        return (1.0 - progress) / (1.0 - self.warmup_ratio_) if progress < 1 else 0.0
+        warmup = float(self.warmup_ratio_)
+        if progress < warmup:
+            return progress / warmup
+        return (1.0 - progress) / (1.0 - warmup) if progress < 1 else 0.0
 
     def _autocast(self, lm: LanguageModel) -> Any:
-        """Return the precision of the forward pass; accelerate's own is process-wide."""
+        """Return the forward pass's precision; accelerate's own is process-wide."""
         if self.mixed_precision_ == "no":
             return nullcontext()
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[self.mixed_precision_]
         return torch.autocast(lm.model.device.type, dtype)
+
+
+def _grouped(
+    batches: Iterator[dict[str, Tensor]], n: int
+) -> Iterator[list[dict[str, Tensor]]]:
+    """Yield lists of ``n`` batches, and of what is left at the end."""
+    while group := list(islice(batches, n)):
+        yield group
 
 
 @dataclass

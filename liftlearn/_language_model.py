@@ -85,7 +85,8 @@ class LanguageModel:
         FileNotFoundError
             If a folder does not exist.
         ValueError
-            If there is no causal language model of that name or in that folder.
+            If there is no causal language model of that name or in that folder, or the
+            path is a file.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(*_pretrained(*_source(model), device))
@@ -125,17 +126,20 @@ class LanguageModel:
 
         ``n_more`` tokens of an answer must fit behind each prompt.
         """
-        start = self.tokenizer("")["input_ids"]
-        if start and start[-1] == self.tokenizer.eos_token_id != start[0]:
+        end = self.tokenizer.eos_token_id
+        # Splitting is switched for the whole tokenizer, which threads share.
+        start = self.tokenizer("", split_special_tokens=True)["input_ids"]
+        if start and start[-1] == end != start[0]:
             start = start[:-1]
-        tokens = [start + ids for ids in self._tokens(prompts)]
+        # There must be something to answer to: an empty prompt is read as an end mark.
+        tokens = [start + ids or [end] for ids in self._tokens(prompts)]
         limit = getattr(self.model.config, "max_position_embeddings", None) or np.inf
         for row, ids in enumerate(tokens):
             if len(ids) + n_more > limit:
                 raise ValueError(
-                    f"Row {row} is {len(ids) + n_more} tokens long with its answer, but "
-                    f"the model reads at most {limit}. Drop columns, or write fewer "
-                    "digits with RowEncoder(digits=...) or less text with "
+                    f"Row {row} is {len(ids) + n_more} tokens long with its answer, "
+                    f"but the model reads at most {limit}. Drop columns, or write "
+                    "fewer digits with RowEncoder(digits=...) or less text with "
                     "RowEncoder(text_length=...)."
                 )
         return tokens
@@ -297,7 +301,7 @@ class Trie:
         self.depth = max(map(len, self.paths))
 
 
-def _ragged(rows: list[list[tuple[int, ...]]], width: int) -> NDArray[np.intp]:
+def _ragged(rows: Sequence[Sequence[tuple[int, ...]]], width: int) -> NDArray[np.intp]:
     """Return rows of unlike length as one array, with -1 behind their ends."""
     array = np.full((len(rows), max(map(len, rows)), width), -1, np.intp)
     for i, row in enumerate(rows):
@@ -409,7 +413,8 @@ class AnswerScorer(nn.Module):
             past_key_values=cache,
             use_cache=True,
         )
-        return read.last_hidden_state[:, -1].unflatten(0, (n_prompts, n_paths))
+        hidden: Tensor = read.last_hidden_state[:, -1]
+        return hidden.reshape(n_prompts, n_paths, -1)
 
     def _log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
         """Return the log-probability of each column at each hidden state's node.
@@ -439,7 +444,13 @@ def _source(model: str | PathLike[str] | None) -> tuple[str, float]:
         return str(resources.files("liftlearn") / "embedded"), 0.0
     path = Path(model)
     if path.is_dir():
-        return str(path.resolve()), max(f.stat().st_mtime for f in path.iterdir())
+        changed = max((f.stat().st_mtime for f in path.iterdir()), default=0.0)
+        return str(path.resolve()), changed
+    if path.is_file():
+        raise ValueError(
+            f"Expected a folder with a causal language model, but {str(model)!r} is a "
+            "file. Give the folder that holds it."
+        )
     if isinstance(model, PathLike) or path.is_absolute() or str(model).startswith("."):
         raise FileNotFoundError(
             f"Expected a folder with a causal language model, but {str(model)!r} does "

@@ -47,13 +47,18 @@ class Scale:
 
     def position(self, numbers: ArrayLike) -> NDArray[np.float64]:
         """Return the position of each number; nan stays nan."""
-        positions = np.interp(numbers, self.knots, self.positions)
+        positions: NDArray[np.float64] = np.interp(
+            np.asarray(numbers), self.knots, self.positions
+        )
         # Between knots that are less than a normal float apart, the slope overflows.
         return positions.clip(self.positions[0], self.positions[-1])
 
     def number(self, positions: ArrayLike) -> NDArray[np.float64]:
         """Return the number at each position."""
-        return np.interp(positions, self.positions, self.knots)
+        numbers: NDArray[np.float64] = np.interp(
+            np.asarray(positions), self.positions, self.knots
+        )
+        return numbers
 
 
 def fit_scale(
@@ -73,8 +78,7 @@ def fit_scale(
     """
     numbers = numbers.clip(-_GREATEST, _GREATEST)
     levels, index = np.unique(numbers, return_inverse=True)
-    share = np.bincount(index, weight)
-    share /= share.sum()
+    share = np.bincount(index, weight) / weight.sum()
     if len(levels) == 1:
         return Scale(levels, np.array([0.5]))
     if spacing == "rank":

@@ -32,6 +32,7 @@ __all__ = [
     "check_sample_weight",
     "check_table",
     "check_target",
+    "distinct_names",
 ]
 
 
@@ -48,10 +49,31 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFram
         )
         table = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
     else:
-        validate_data(estimator, table, reset=reset, skip_check_array=True)
+        named = table
+        if not table.columns.is_unique:  # which scikit-learn refuses
+            names = [str(name) for name in table.columns]
+            named = table.set_axis(distinct_names(names), axis=1)
+        validate_data(estimator, named, reset=reset, skip_check_array=True)
         _check_shape(estimator, table)
     _check_finite(estimator, table)
     return table
+
+
+def distinct_names(names: list[str]) -> list[str]:
+    """Return names of which none is empty and no two are equal.
+
+    >>> distinct_names(["a", "", "a"])
+    ['a', 'column 2', 'a (2)']
+    """
+    distinct: list[str] = []
+    for i, name in enumerate(names):
+        first = candidate = name or f"column {i + 1}"
+        n_met = 1
+        while candidate in distinct:
+            n_met += 1
+            candidate = f"{first} ({n_met})"
+        distinct.append(candidate)
+    return distinct
 
 
 def _as_pandas(X: Any) -> pd.DataFrame | None:
@@ -106,8 +128,8 @@ def _check_finite(estimator: BaseEstimator, table: pd.DataFrame) -> None:
         if len(infinite):
             raise ValueError(
                 f"Input X contains infinity or a value too large for dtype('float64'): "
-                f"column {name!r}, row {infinite[0]}. Replace infinite cells by a number, or "
-                "by a missing cell."
+                f"column {name!r}, row {infinite[0]}. Replace infinite cells by a "
+                "number, or by a missing cell."
             )
 
 
@@ -116,7 +138,8 @@ def _infinite(cells: pd.Series) -> NDArray[np.bool_]:
     if pd.api.types.is_object_dtype(cells):
         return np.array([_is_infinite(cell) for cell in cells])
     if pd.api.types.is_float_dtype(cells):
-        return np.isinf(cells.to_numpy(float, na_value=np.nan))
+        numbers: NDArray[np.float64] = cells.to_numpy(float, na_value=np.nan)
+        return np.isinf(numbers)
     return np.zeros(len(cells), bool)
 
 
@@ -129,13 +152,9 @@ def _is_infinite(cell: Any) -> bool:
 
 def check_sample_weight(sample_weight: Any, X: pd.DataFrame) -> NDArray[np.float64]:
     """Return one finite weight for each row, not all of them zero; None means ones."""
-    weight = _check_sample_weight(
+    weight: NDArray[np.float64] = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
-    if not weight.any():
-        raise ValueError(
-            "All rows have sample weight zero. At least one row must weigh something."
-        )
     return weight
 
 
@@ -148,6 +167,6 @@ def check_target(
             f"{type(estimator).__name__} requires y to be passed, but the target y is "
             "None."
         )
-    target = _check_y(y, y_numeric=numeric, estimator=estimator)
+    target: NDArray[Any] = _check_y(y, y_numeric=numeric, estimator=estimator)
     check_consistent_length(table, target)
     return target.astype(np.float64) if numeric else target

@@ -13,7 +13,7 @@ from transformers import (
 
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory):
-    """A folder with a GPT-2 model: learnt positions, dropout, one control token."""
+    """Make a GPT-2 folder: learnt positions, dropout, one control token."""
     tokenizer = byte_tokenizer("<|endoftext|>")
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -35,7 +35,7 @@ def gpt2_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory):
-    """A folder with a Llama model: rotary positions, prompts begin with ``<s>``."""
+    """Make a Llama folder: rotary positions, prompts that begin with ``<s>``."""
     tokenizer = byte_tokenizer("<s>", "</s>", "<pad>")
     start = tokenizer.token_to_id("<s>")
     tokenizer.post_processor = processors.TemplateProcessing(

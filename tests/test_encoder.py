@@ -1,0 +1,730 @@
+import datetime as dt
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from liftlearn import RowEncoder
+from liftlearn._answers import LabelAnswers
+from liftlearn._encoder import Corpus
+
+fast = settings(deadline=None, derandomize=True, max_examples=40)
+few = settings(deadline=None, derandomize=True, max_examples=25)
+
+dates = st.datetimes(dt.datetime(1600, 1, 1), dt.datetime(2400, 1, 1))
+waits = st.timedeltas(dt.timedelta(-(10**6)), dt.timedelta(10**6))
+clocks = st.sampled_from([None, dt.UTC, dt.timezone(dt.timedelta(hours=9))])
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(allow_infinity=False),
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.binary(max_size=3),
+    st.dates(),
+    st.timedeltas(),
+    st.lists(st.integers(), max_size=2),
+)
+# The cells of each kind of column, and the pandas type that holds them.
+COLUMNS = [
+    (st.floats(allow_infinity=False), "float64"),
+    (st.none() | st.floats(width=32, allow_infinity=False), "Float32"),
+    (st.integers(-(2**63), 2**63 - 1), "int64"),
+    (st.none() | st.integers(0, 5), "Int8"),
+    (st.booleans(), "bool"),
+    (st.none() | st.booleans(), "boolean"),
+    (st.none() | st.text(max_size=5), "str"),
+    (st.none() | st.text(max_size=5), "string"),
+    (st.none() | st.text(max_size=5), "object"),
+    (st.none() | st.sampled_from("abc"), "category"),
+    (st.none() | st.integers(0, 3), pd.CategoricalDtype([3, 1, 0, 2], ordered=True)),
+    (st.none() | dates, "datetime64[us]"),
+    (st.none() | st.datetimes(timezones=clocks) | st.dates(), "object"),
+    (st.none() | waits, "timedelta64[us]"),
+    (st.none() | st.decimals(-100, 100), "object"),
+    (anything, "object"),
+]
+WORDINGS = [
+    {},
+    {"digits": 17},
+    {"numbers": "scaled", "digits": 3},
+    {"numbers": "row"},
+    {"columns": "slots", "numbers": "scaled"},
+    {"columns": "slots", "numbers": "scaled", "spacing": "zscore"},
+    {"columns": "slots", "numbers": "scaled", "spacing": "quantile"},
+    {"columns": "slots", "numbers": "plain"},
+    {"columns": "slots", "numbers": "row"},
+]
+SLOTS = {"columns": "slots", "numbers": "scaled", "question": "y?"}
+wordings = st.sampled_from(WORDINGS)
+
+
+@st.composite
+def tables(draw):
+    """Return a table of up to 6 rows and 5 columns of any names and kinds."""
+    n_rows, n_columns = draw(st.integers(1, 6)), draw(st.integers(1, 5))
+    columns = []
+    for _ in range(n_columns):
+        cells, dtype = draw(st.sampled_from(COLUMNS))
+        column = draw(st.lists(cells, min_size=n_rows, max_size=n_rows))
+        columns.append(pd.Series(column, dtype=dtype))
+    table = pd.concat(columns, axis=1)
+    names = st.lists(st.text(max_size=6), min_size=n_columns, max_size=n_columns)
+    table.columns = draw(names)
+    return table
+
+
+def slot_words(cells, **parameters):
+    """Return what follows the slot in each row of a table of one column."""
+    prompts = RowEncoder(**SLOTS, **parameters).fit_transform(
+        pd.DataFrame({"a": cells})
+    )
+    return [prompt.removeprefix("x0 ").removesuffix("y?").strip() for prompt in prompts]
+
+
+# Any table
+
+
+@fast
+@given(table=tables(), wording=wordings, jitter=st.sampled_from([0.0, 0.1]))
+def test_any_table_is_written_as_sentences_that_end_in_the_question(
+    table, wording, jitter
+):
+    encoder = RowEncoder(question="Retired?", jitter=jitter, **wording)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prompts = encoder.fit_transform(table)
+        prompts += encoder.augment(table, np.random.RandomState(0))
+
+    assert len(prompts) == 2 * len(table)
+    assert all(prompt.endswith("Retired?") for prompt in prompts)
+
+
+@few
+@given(table=tables(), wording=wordings)
+def test_a_rows_sentence_does_not_depend_on_the_other_rows(table, wording):
+    encoder = RowEncoder(**wording).fit(table)
+
+    prompts = encoder.transform(table)
+
+    assert [encoder.transform(table.iloc[[i]])[0] for i in range(len(table))] == prompts
+    assert encoder.transform(table[::-1]) == prompts[::-1]
+
+
+@few
+@given(table=tables(), wording=wordings)
+def test_without_jitter_a_row_is_augmented_to_itself(table, wording):
+    encoder = RowEncoder(jitter=0, shuffle_columns=False, **wording).fit(table)
+
+    augmented = encoder.augment(table, np.random.RandomState(0))
+
+    assert augmented == encoder.transform(table)
+
+
+@few
+@given(table=tables(), wording=wordings)
+def test_the_callers_table_and_the_global_stream_are_left_alone(table, wording):
+    table_before = table.copy(deep=True)
+    stream_before = pickle.dumps(np.random.get_state())  # noqa: NPY002
+
+    encoder = RowEncoder(jitter=0.1, shuffle_columns=True, **wording).fit(table)
+    encoder.augment(table, np.random.RandomState(0))
+
+    pd.testing.assert_frame_equal(table, table_before)
+    assert pickle.dumps(np.random.get_state()) == stream_before  # noqa: NPY002
+
+
+@fast
+@given(table=tables(), wording=wordings)
+def test_missing_cells_never_appear_and_all_others_do(table, wording):
+    table.columns = [f"column {i}" for i in range(table.shape[1])]
+    marks = {name: f"[[{name}]]" for name in table.columns}
+
+    prompts = RowEncoder(descriptions=marks, **wording).fit_transform(table)
+
+    shown = [[mark in prompt for mark in marks.values()] for prompt in prompts]
+    assert shown == table.notna().to_numpy().tolist()
+
+
+@fast
+@given(
+    names=st.lists(st.text(min_size=1).map(str.strip), min_size=1, unique=True),
+    data=st.data(),
+)
+def test_a_sentence_says_each_name_and_cell_in_any_script(names, data):
+    names = [name for name in names if name] or ["a"]
+    texts = st.text().filter(str.strip)
+    row = [data.draw(texts) for _ in names]
+
+    [prompt] = RowEncoder(question="?").fit_transform(
+        pd.DataFrame([row], columns=names)
+    )
+
+    facts = ", ".join(
+        f"{name} is {text}" for name, text in zip(names, row, strict=True)
+    )
+    assert prompt == f"{facts}. ?"
+
+
+@fast
+@given(
+    numbers=st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=8),
+    digits=st.integers(1, 17),
+)
+def test_a_plain_number_is_read_back_to_its_significant_digits(numbers, digits):
+    prompts = RowEncoder(digits=digits, question="?").fit_transform(
+        pd.DataFrame({"a": numbers})
+    )
+
+    read = [float(p.removeprefix("a is ").removesuffix(". ?")) for p in prompts]
+    np.testing.assert_allclose(read, numbers, rtol=0.51 * 10.0 ** (1 - digits), atol=0)
+
+
+@fast
+@given(
+    numbers=st.lists(
+        st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30
+    ),
+    spacing=st.sampled_from(["zscore", "quantile", "mixed"]),
+    digits=st.integers(1, 4),
+)
+def test_scaled_numbers_rise_with_the_cells_and_have_a_fixed_width(
+    numbers, spacing, digits
+):
+    words = slot_words(np.sort(numbers), spacing=spacing, digits=digits)
+
+    read = [word.replace(" ", "") for word in words]
+    assert read == sorted(read)
+    assert {len(word) for word in read} == {digits}
+
+
+# Kinds of columns
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [True, False, None],
+        pd.array([True, False, None], dtype="boolean"),
+        ["b", "a", None],
+        pd.array(["b", "a", None], dtype="string"),
+        pd.Categorical(["b", "a", None]),
+        pd.Categorical(["b", "a", None], ["b", "c", "a"]),
+        [dt.time(2), dt.time(1), None],
+    ],
+)
+def test_levels_have_codes_in_sorted_order(cells):
+    assert slot_words(cells) == ["c1", "c0", ""]
+
+
+def test_ordered_levels_have_ranks_in_their_own_order():
+    order = pd.CategoricalDtype(
+        ["tiny", "low", "never", "middle", "high"], ordered=True
+    )
+
+    words = slot_words(pd.Series(["low", "high", None, "middle", "tiny"], dtype=order))
+
+    # Four levels occur: eighths 3, 7, 5 and 1 of the scale.
+    assert words == ["37", "87", "", "62", "12"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "Int64", "object", "timedelta64[s]"])
+def test_few_numbers_have_the_positions_of_their_ranks(dtype):
+    cells = pd.Series([1, 1, 2, 2, 500, 500], dtype=dtype)
+
+    assert slot_words(cells) == ["16", "16", "50", "50", "83", "83"]
+
+
+def test_whole_numbers_read_alike_in_every_type():
+    table = pd.DataFrame({"a": [3, 14, 15, 92]})
+
+    prompts = RowEncoder().fit_transform(table)
+
+    for dtype in ["int8", "uint64", "float32", "Int64", "Float64", "object"]:
+        assert RowEncoder().fit_transform(table.astype(dtype)) == prompts
+
+
+def test_a_level_that_fit_never_saw_has_a_word_of_its_own():
+    encoder = RowEncoder(**SLOTS).fit(pd.DataFrame({"a": ["x", "y"]}))
+
+    prompts = encoder.transform(pd.DataFrame({"a": ["x", "new", None]}))
+
+    assert prompts == ["x0 c0 y?", "x0 c? y?", "y?"]
+
+
+def test_a_level_that_fit_never_saw_is_written_by_name():
+    encoder = RowEncoder(question="?").fit(pd.DataFrame({"a": ["x", "y"]}))
+
+    assert encoder.transform(pd.DataFrame({"a": ["new"]})) == ["a is new. ?"]
+
+
+def test_a_new_cell_in_an_empty_column_is_a_new_level():
+    encoder = RowEncoder(**SLOTS).fit(pd.DataFrame({"a": [None, None]}))
+
+    prompts = encoder.transform(pd.DataFrame({"a": ["x", None]}))
+
+    assert prompts == ["x0 c? y?", "y?"]
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("cell", [7, 1e308, 5e-324, -0.25, True, "x", dt.date(1, 1, 1)])
+def test_a_constant_column_is_written_alike_in_every_row(wording, cell):
+    table = pd.DataFrame({"a": [cell] * 4})
+
+    prompts = RowEncoder(question="?", **wording).fit_transform(table)
+
+    assert len(set(prompts)) == 1
+    assert prompts[0] != "?"
+
+
+def test_many_columns_and_levels_have_words_of_their_own():
+    table = pd.DataFrame([[f"level {i}"] * 130 for i in range(70)] * 3)
+
+    prompts = RowEncoder(**SLOTS).fit_transform(table)
+
+    first = prompts[0].removesuffix(" y?").split(" c0 c0")
+    assert len(set(first[:-1])) == 130
+    assert len(set(prompts)) == 70
+
+
+def test_strings_with_many_distinct_cells_are_free_text():
+    cells = [f"note {i}" for i in range(30)]
+
+    assert slot_words(cells) == cells
+
+
+def test_plain_whole_numbers_are_not_rounded_outside_training():
+    encoder = RowEncoder(question="?").fit(pd.DataFrame({"a": [1, 2, 3]}))
+
+    prompts = encoder.transform(pd.DataFrame({"a": [2.5, -0.0]}))
+
+    assert prompts == ["a is 2.5. ?", "a is 0. ?"]
+
+
+def test_numbers_beyond_the_range_of_fit_are_written_as_its_end():
+    encoder = RowEncoder(**SLOTS).fit(pd.DataFrame({"a": np.arange(50.0)}))
+
+    lowest, highest, *beyond = encoder.transform(
+        pd.DataFrame({"a": [0.0, 49.0, -1e300, 1e300]})
+    )
+
+    assert beyond == [lowest, highest]
+
+
+def test_row_numbers_keep_a_rows_shape_and_lose_its_level_and_size():
+    curve = np.array([0.1, 0.4, 0.9, 0.3])
+    table = pd.DataFrame([curve, 100 + 50 * curve, -curve])
+    encoder = RowEncoder(numbers="row", columns="slots", question="?").fit(table)
+
+    first, moved, flipped = encoder.transform(table)
+
+    assert first == moved != flipped
+    # Median .35, mean deviation .225: .5 + (x - .35) / 1.8
+    assert first == "x0 36 x1 52 x2 80 x3 47 ?"
+
+
+def test_row_numbers_leave_other_columns_as_they_are():
+    table = pd.DataFrame({"a": ["x", "y"]})
+
+    assert RowEncoder(numbers="row", question="?").fit_transform(table) == [
+        "a is x. ?",
+        "a is y. ?",
+    ]
+
+
+# Dates
+
+
+def test_plain_dates_have_their_weekday_and_time():
+    moments = [dt.datetime(2024, 2, 29), dt.datetime(2024, 3, 1, 18, 5), None]
+
+    prompts = RowEncoder(question="?").fit_transform(pd.DataFrame({"a": moments}))
+
+    assert prompts == [
+        "a is Thursday 2024-02-29. ?",
+        "a is Friday 2024-03-01 18:05. ?",
+        "?",
+    ]
+
+
+def test_scaled_dates_are_the_fields_that_vary():
+    moments = pd.to_datetime(["2020-01-01 06:00", "2023-01-16 06:00", None])
+
+    # Year 0/4 and 3/4, day 0/31 and 15/31, Wednesday 2/7 and Monday 0/7.
+    assert slot_words(moments) == ["00 00 28", "75 48 00", ""]
+
+
+def test_dates_are_written_by_their_own_clocks():
+    tokyo = dt.timezone(dt.timedelta(hours=9))
+    moment = dt.datetime(2024, 3, 1, 18, 5)
+    mixed = [moment, moment.replace(tzinfo=tokyo), moment.replace(tzinfo=dt.UTC)]
+
+    of_one_clock = RowEncoder().fit_transform(
+        pd.DataFrame({"a": pd.Series(mixed[1:2] * 3)})
+    )
+    of_mixed_clocks = RowEncoder().fit_transform(
+        pd.DataFrame({"a": pd.Series(mixed, dtype=object)})
+    )
+
+    assert of_one_clock == of_mixed_clocks
+    assert "18:05" in of_one_clock[0]
+
+
+@pytest.mark.parametrize("cell", ["2024-01-01", 5, 2.5])
+def test_a_date_column_that_holds_other_cells_later_is_refused(cell):
+    encoder = RowEncoder().fit(pd.DataFrame({"born": [dt.date(2020, 1, 1)] * 2}))
+
+    with pytest.raises(ValueError, match="Column 'born' held dates when"):
+        encoder.transform(pd.DataFrame({"born": [cell]}))
+
+
+@pytest.mark.parametrize("cell", ["tall", dt.date(2020, 1, 1)])
+def test_a_number_column_that_holds_other_cells_later_is_refused(cell):
+    encoder = RowEncoder().fit(pd.DataFrame({"size": [1.5, 2.5]}))
+
+    with pytest.raises(ValueError, match="Column 'size' held numbers when"):
+        encoder.transform(pd.DataFrame({"size": [cell]}))
+
+
+# Text
+
+
+@pytest.mark.parametrize("columns", ["names", "slots"])
+def test_long_text_is_cut_with_a_warning_that_names_the_column(columns):
+    notes = [f"{i:02d}-and-much-more" for i in range(12)]
+    encoder = RowEncoder(columns=columns, text_length=6).fit(
+        pd.DataFrame({"note": notes})
+    )
+
+    with pytest.warns(UserWarning, match=r"Column 'note' .*more than 6 .*text_length"):
+        prompts = encoder.transform(pd.DataFrame({"note": notes}))
+
+    assert all(note[:6] in p for note, p in zip(notes, prompts, strict=True))
+    assert not any(note[:7] in p for note, p in zip(notes, prompts, strict=True))
+
+
+@pytest.mark.parametrize("cell", ["", " ", "\n\t"])
+def test_invisible_text_is_quoted(cell):
+    prompts = RowEncoder(question="?").fit_transform(pd.DataFrame({"a": [cell]}))
+
+    assert prompts == [f'a is "{cell}". ?']
+
+
+# Wording
+
+
+def test_names_that_are_no_strings_are_written_as_text():
+    table = pd.DataFrame([[1.5, 2.5]], columns=[7, dt.date(2024, 1, 1)])
+
+    prompts = RowEncoder(question="?").fit_transform(table)
+
+    assert prompts == ["7 is 1.5, 2024-01-01 is 2.5. ?"]
+
+
+def test_empty_and_equal_names_are_told_apart():
+    table = pd.DataFrame([list("pqrs")], columns=["a", "", " a", "column 2"])
+
+    prompts = RowEncoder(question="?").fit_transform(table)
+
+    assert prompts == ["a is p, column 2 is q, a (2) is r, column 2 (2) is s. ?"]
+
+
+@pytest.mark.parametrize(
+    ("y", "question"),
+    [
+        (None, "What is the target?"),
+        ([1], "What is the target?"),
+        (pd.Series([1]), "What is the target?"),
+        (pd.Series([1], name="pay"), "What is pay?"),
+        (pd.Series([1], name=0), "What is 0?"),
+    ],
+)
+def test_the_question_names_the_target(y, question):
+    encoder = RowEncoder().fit(pd.DataFrame({"a": [None]}), y)
+
+    assert encoder.transform(pd.DataFrame({"a": [None]})) == [question]
+
+
+def test_the_task_stands_before_each_row():
+    table = pd.DataFrame({"a": ["x", None]})
+
+    prompts = RowEncoder(task="Guess.", question="?").fit_transform(table)
+
+    assert prompts == ["Guess. a is x. ?", "Guess. ?"]
+
+
+def test_a_description_stands_in_place_of_a_name_or_slot():
+    table = pd.DataFrame({"a": ["x"], 5: ["z"]})
+    table.columns = [4, 5]
+    descriptions = {5: "the second letter"}
+
+    by_name = RowEncoder(descriptions=descriptions, question="?")
+    by_slot = RowEncoder(descriptions=descriptions, **SLOTS)
+
+    assert by_name.fit_transform(table) == ["4 is x, the second letter is z. ?"]
+    assert by_slot.fit_transform(table) == ["x0 c0 the second letter c0 y?"]
+
+
+def test_a_description_of_an_unknown_column_is_refused():
+    encoder = RowEncoder(descriptions={"b": "the b"})
+
+    with pytest.raises(ValueError, match="descriptions names the column 'b'"):
+        encoder.fit(pd.DataFrame({"a": [1]}))
+
+
+def test_a_template_is_filled_with_the_cells():
+    table = pd.DataFrame({"age": [41, None], "job": ["{age}", "cook"], "pay": [1, 2]})
+    template = "{job}, {age}, {job}: }{ Retired?"
+
+    prompts = RowEncoder(template=template, task="So:").fit_transform(table)
+
+    assert prompts == [
+        "So: {age}, 41, {age}: }{ Retired?",
+        "So: cook, unknown, cook: }{ Retired?",
+    ]
+
+
+def test_a_template_without_fields_is_the_sentence_of_every_row():
+    prompts = RowEncoder(template="Well?").fit_transform(pd.DataFrame({"a": [1, 2]}))
+
+    assert prompts == ["Well?", "Well?"]
+
+
+def test_a_template_with_an_unknown_field_is_refused():
+    encoder = RowEncoder(template="{age} and {job}")
+
+    with pytest.raises(ValueError, match="The template names the column 'job'"):
+        encoder.fit(pd.DataFrame({"age": [1]}))
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        {"columns": "short"},
+        {"numbers": "binned"},
+        {"digits": 0},
+        {"digits": 18},
+        {"spacing": "rank"},
+        {"template": 1},
+        {"task": 1},
+        {"descriptions": ["a"]},
+        {"question": None},
+        {"jitter": -0.1},
+        {"shuffle_columns": "yes"},
+        {"text_length": 0},
+    ],
+    ids=str,
+)
+def test_a_wrong_parameter_is_named(parameter):
+    with pytest.raises(ValueError, match=f"'{next(iter(parameter))}' parameter"):
+        RowEncoder(**parameter).fit(pd.DataFrame({"a": [1]}))
+
+
+# Augmenting
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e306, 1e-300])
+def test_jitter_is_measured_in_standard_deviations_of_the_column(scale):
+    numbers = scale * np.random.RandomState(0).normal(10, 3, size=4000)
+    table = pd.DataFrame({"a": numbers})
+    encoder = RowEncoder(jitter=0.2, digits=8, question="?").fit(table)
+
+    prompts = encoder.augment(table, np.random.RandomState(1))
+
+    read = [float(p.removeprefix("a is ").removesuffix(". ?")) for p in prompts]
+    noise = (np.array(read) - numbers) / scale
+    np.testing.assert_allclose(noise.std(), 0.2 * 3, rtol=0.05)
+    np.testing.assert_allclose(noise.mean(), 0, atol=5 * 0.2 * 3 / np.sqrt(4000))
+
+
+def test_jitter_keeps_whole_numbers_whole_and_everything_else_as_it_is():
+    table = pd.DataFrame(
+        {
+            "whole": np.arange(100),
+            "rank": np.arange(100) % 4,
+            "level": ["x", "y"] * 50,
+            "flag": [True, False] * 50,
+            "day": pd.date_range("2024-01-01", periods=100),
+            "text": [f"note {i}" for i in range(100)],
+        }
+    )
+    encoder = RowEncoder(jitter=1.0, question="?").fit(table)
+
+    pairs = zip(
+        encoder.transform(table),
+        encoder.augment(table, np.random.RandomState(0)),
+        strict=True,
+    )
+
+    split = [(a.split(", ", 1), b.split(", ", 1)) for a, b in pairs]
+    assert all(a[1] == b[1] for a, b in split)
+    assert sum(a[0] != b[0] for a, b in split) > 80
+    assert all(b[0].removeprefix("whole is ").lstrip("-").isdigit() for _, b in split)
+
+
+def test_shuffled_columns_say_the_same_in_another_order():
+    table = pd.DataFrame({name: [name.upper()] * 20 for name in "abcd"})
+    encoder = RowEncoder(shuffle_columns=True, question="?").fit(table)
+
+    prompts = encoder.augment(table, np.random.RandomState(0))
+
+    facts = {"a is A", "b is B", "c is C", "d is D"}
+    assert all(set(p.removesuffix(". ?").split(", ")) == facts for p in prompts)
+    assert len(set(prompts)) > 5
+    assert len(set(encoder.transform(table))) == 1
+
+
+def test_one_seed_augments_alike_and_another_call_does_not():
+    table = pd.DataFrame({"a": np.random.RandomState(0).normal(size=50)})
+    encoder = RowEncoder(jitter=0.1).fit(table)
+    rng = np.random.RandomState(3)
+
+    first, second = encoder.augment(table, rng), encoder.augment(table, rng)
+
+    assert encoder.augment(table, np.random.RandomState(3)) == first != second
+
+
+# Weights
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+def test_a_weight_is_a_number_of_repetitions(wording):
+    rng = np.random.RandomState(0)
+    # Of more than ten distinct numbers, so that repeating makes no ranks of them.
+    table = pd.DataFrame({"a": rng.lognormal(size=40), "b": rng.normal(size=40)})
+    counts = rng.randint(0, 4, size=40)
+    encoder = RowEncoder(jitter=0.1, **wording)
+
+    weighted = clone(encoder).fit(table, sample_weight=counts)
+    repeated = clone(encoder).fit(table.loc[np.repeat(np.arange(40), counts)])
+
+    assert weighted.transform(table) == repeated.transform(table)
+    assert weighted.augment(table, np.random.RandomState(1)) == repeated.augment(
+        table, np.random.RandomState(1)
+    )
+
+
+def test_levels_of_rows_without_weight_are_not_learnt():
+    table = pd.DataFrame({"a": ["x", "y", "z"]})
+
+    encoder = RowEncoder(**SLOTS).fit(table, sample_weight=[1, 0, 1])
+
+    assert encoder.transform(table) == ["x0 c0 y?", "x0 c? y?", "x0 c1 y?"]
+
+
+# With scikit-learn
+
+
+def test_the_encoder_works_in_a_pipeline():
+    table = pd.DataFrame({"word": ["red", "blue"] * 10, "size": [1, 2, 3, 4] * 5})
+    pipeline = make_pipeline(RowEncoder(), CountVectorizer(), LogisticRegression())
+
+    score = pipeline.fit(table, table["word"] == "red").score(
+        table, table["word"] == "red"
+    )
+
+    assert score == 1.0
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+def test_a_pickled_encoder_writes_the_same(wording):
+    table = pd.DataFrame(
+        {
+            "a": [1.5, 2.5, None],
+            "b": ["x", None, "z"],
+            "c": pd.to_datetime(["2024-01-01", "2025-05-05", None]),
+        }
+    )
+    encoder = RowEncoder(**wording).fit(table)
+
+    loaded = pickle.loads(pickle.dumps(encoder))
+
+    assert loaded.transform(table) == encoder.transform(table)
+
+
+# Corpus
+
+
+def corpus_of(weight, encoder=None):
+    """Return a corpus of as many rows as weights."""
+    n_rows = len(weight)
+    table = pd.DataFrame({"a": np.arange(n_rows) / 2})
+    return Corpus(
+        encoder or RowEncoder(jitter=0.1).fit(table),
+        LabelAnswers(np.array(["even", "odd"]), "labels"),
+        table,
+        np.array(["even", "odd"])[np.arange(n_rows) % 2],
+        np.asarray(weight, float),
+    )
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 49, 1000])
+@pytest.mark.parametrize("weight", [1.0, 0.1, 1e-9, 3e7])
+def test_an_epoch_meets_rows_of_equal_weight_once_each(n_rows, weight):
+    corpus = corpus_of(np.full(n_rows, weight))
+
+    rows = corpus.draw(np.random.RandomState(0))
+
+    np.testing.assert_array_equal(np.sort(rows), np.arange(n_rows))
+
+
+@fast
+@given(
+    weight=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_an_epoch_meets_each_row_as_evenly_as_whole_numbers_allow(weight, seed):
+    corpus = corpus_of(weight)
+
+    rows = corpus.draw(np.random.RandomState(seed))
+
+    expected = corpus.weight / corpus.weight.sum() * len(corpus)
+    counts = np.bincount(rows, minlength=len(corpus))
+    assert len(rows) == len(corpus)
+    assert np.all(np.abs(counts - expected) < 1 + 1e-9)
+
+
+def test_over_many_epochs_rows_are_met_in_proportion_to_their_weight():
+    weight = np.array([0.5, 1, 1.7, 4, 0.1, 2.7])
+    corpus, rng = corpus_of(weight), np.random.RandomState(0)
+
+    counts = sum(np.bincount(corpus.draw(rng), minlength=6) for _ in range(4000))
+
+    # A row's count in one epoch is one of two neighbours: variance at most 1 / 4.
+    np.testing.assert_allclose(
+        counts / 4000, 6 * weight / weight.sum(), atol=5 * 0.5 / np.sqrt(4000)
+    )
+
+
+def test_a_corpus_writes_prompts_afresh_beside_the_answers_of_their_rows():
+    corpus, rng = corpus_of(np.ones(20)), np.random.RandomState(0)
+    rows = np.array([3, 0, 3])
+
+    prompts, indices = corpus.write(rows, rng)
+    again, _ = corpus.write(rows, rng)
+
+    np.testing.assert_array_equal(indices, [1, 0, 1])
+    assert prompts != again
+    assert len(prompts) == len(again) == 3
+
+
+def test_a_corpus_takes_an_encoder_that_cannot_augment():
+    class Counter:
+        def transform(self, table):
+            return [f"{cell}?" for cell in table["a"]]
+
+    corpus = corpus_of(np.ones(4), Counter())
+
+    prompts, _ = corpus.write(np.array([2, 1]), np.random.RandomState(0))
+
+    assert prompts == ["1.0?", "0.5?"]

@@ -1,0 +1,1048 @@
+import copy
+import pickle
+import random
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from matplotlib.figure import Figure
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import (
+    GridSearchCV,
+    ParameterGrid,
+    StratifiedKFold,
+    cross_val_predict,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+
+from liftlearn import (
+    FineTuner,
+    LabelDecoder,
+    LanguageModel,
+    LIFTClassifier,
+    LIFTRegressor,
+    NumberDecoder,
+    RowEncoder,
+)
+
+# What a law says of a fit, it says of a short one.
+SHORT = {"max_steps": 3, "batch_size": 8}
+CODES_OR_LABELS = pytest.mark.parametrize("words", ["codes", "labels"])
+GLOBAL = check_random_state(None)  # numpy's own stream
+BOTH_TASKS = pytest.mark.parametrize("task", ["classes", "numbers"])
+
+
+def mixed_table(n_rows=24, seed=0):
+    """Return a table with cells of every kind, some of them missing."""
+    rng = np.random.RandomState(seed)
+    table = pd.DataFrame(
+        {
+            "size": rng.lognormal(size=n_rows),
+            "rooms": rng.randint(1, 5, n_rows),
+            "place": rng.choice(["hill", "lake", "town"], n_rows),
+            "new": rng.rand(n_rows) < 0.5,
+            "state": pd.Categorical(
+                rng.choice(["bad", "fair", "good"], n_rows),
+                ["bad", "fair", "good"],
+                ordered=True,
+            ),
+            "sold": pd.Timestamp("2024-01-01")
+            + pd.to_timedelta(rng.randint(0, 900, n_rows), unit="D"),
+            "note": [f"owner {i} says {rng.rand():.2f}" for i in range(n_rows)],
+        }
+    )
+    return table.mask(rng.rand(*table.shape) < 0.1)
+
+
+def labels_of(table):
+    """Return three labels for the rows of a table."""
+    return np.array(["low", "mid", "top"])[np.arange(len(table)) % 3]
+
+
+def numbers_of(table):
+    """Return numbers from 0 to 10 for the rows of a table."""
+    return np.linspace(0.0, 10.0, len(table))
+
+
+def problem(task):
+    """Return an estimator that learns for a moment, a table and a target."""
+    table = mixed_table()
+    if task == "classes":
+        return short_classifier(), table, labels_of(table)
+    return short_regressor(), table, numbers_of(table)
+
+
+def short_classifier(**parameters):
+    return LIFTClassifier(
+        **{"finetuner": FineTuner(**SHORT), "random_state": 0, **parameters}
+    )
+
+
+def short_regressor(**parameters):
+    return LIFTRegressor(
+        **{"finetuner": FineTuner(**SHORT), "random_state": 0, **parameters}
+    )
+
+
+def outputs(estimator, X):
+    """Return the numbers that an estimator gives for a table, a row each."""
+    if isinstance(estimator, LIFTClassifier):
+        return estimator.predict_proba(X)
+    return np.column_stack(estimator.predict(X, return_std=True))
+
+
+def blobs(n_rows=40, seed=0):
+    """Return two numeric columns, and a class that their sum decides."""
+    rng = np.random.RandomState(seed)
+    table = pd.DataFrame(rng.randn(n_rows, 2), columns=["a", "b"])
+    return table, (table.sum(axis=1) > 0).to_numpy(int)
+
+
+@pytest.fixture(scope="session")
+def random_folder(tmp_path_factory):
+    """Save the embedded model's architecture and tokenizer with new weights."""
+    folder = tmp_path_factory.mktemp("random")
+    embedded = LanguageModel.load()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = type(embedded.model)(copy.deepcopy(embedded.model.config))
+    LanguageModel(model, embedded.tokenizer).save(folder)
+    return folder
+
+
+# Inside scikit-learn
+
+
+def test_a_pipeline_that_keeps_pandas_output_is_its_steps_in_order():
+    table = mixed_table()[["size", "place", "state"]]
+    labels = labels_of(table)
+    columns = ColumnTransformer(
+        [("scaled", StandardScaler(), ["size"])],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+
+    pipeline = make_pipeline(columns, short_classifier()).fit(table, labels)
+
+    scaled = clone(columns).fit_transform(table)
+    alone = short_classifier().fit(scaled, labels)
+    np.testing.assert_array_equal(
+        pipeline.predict_proba(table), alone.predict_proba(scaled)
+    )
+    assert pipeline[-1].feature_names_in_.tolist() == ["size", "place", "state"]
+
+
+def test_a_row_encoder_feeds_a_text_vectorizer():
+    table = pd.DataFrame({"colour": ["red", "blue"] * 10, "shade": ["dark"] * 20})
+    labels = (table["colour"] == "red").to_numpy()
+
+    pipeline = make_pipeline(RowEncoder(), CountVectorizer(), LogisticRegression())
+    pipeline.fit(table, labels)
+
+    assert pipeline.score(table, labels) == 1.0
+    assert "red" in pipeline[1].vocabulary_
+
+
+def test_a_grid_search_over_the_parts_of_a_default_estimator_is_a_loop():
+    table, labels = blobs(32)
+    grid = {"finetuner__max_steps": [1, 4], "encoder__digits": [2, 4]}
+    folds = StratifiedKFold(2)
+
+    search = GridSearchCV(
+        LIFTClassifier(random_state=0),
+        grid,
+        cv=folds,
+        scoring="neg_log_loss",
+        n_jobs=2,
+        refit=False,
+    ).fit(table, labels)
+
+    def loss(train, test, **parameters):
+        classifier = LIFTClassifier(
+            encoder=RowEncoder(digits=parameters["encoder__digits"]),
+            finetuner=FineTuner(max_steps=parameters["finetuner__max_steps"]),
+            random_state=0,
+        ).fit(table.iloc[train], labels[train])
+        return log_loss(labels[test], classifier.predict_proba(table.iloc[test]))
+
+    expected = [
+        -np.mean([loss(*fold, **choice) for fold in folds.split(table, labels)])
+        for choice in ParameterGrid(grid)
+    ]
+    scores = search.cv_results_["mean_test_score"]
+    # The workers have other numbers of threads, so that sums round otherwise.
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    assert len(np.unique(scores.round(6))) == 4  # each parameter reached its part
+
+
+def test_cross_validated_probabilities_are_those_of_each_folds_classifier():
+    table = mixed_table()
+    labels = labels_of(table)
+    folds = StratifiedKFold(2)
+
+    proba = cross_val_predict(
+        short_classifier(), table, labels, cv=folds, method="predict_proba"
+    )
+
+    expected = np.empty((len(table), 3))
+    for train, test in folds.split(table, labels):
+        fold = short_classifier().fit(table.iloc[train], labels[train])
+        expected[test] = fold.predict_proba(table.iloc[test])
+    np.testing.assert_array_equal(proba, expected)
+
+
+def test_calibrated_probabilities_are_a_sigmoid_of_the_classifiers():
+    table, labels = blobs()
+
+    calibrated = CalibratedClassifierCV(short_classifier(), cv=2, ensemble=False)
+    calibrated.fit(table, labels)
+
+    (member,) = calibrated.calibrated_classifiers_
+    (sigmoid,) = member.calibrators
+    raw = short_classifier().fit(table, labels).predict_proba(table)[:, 1]
+    expected = expit(-(sigmoid.a_ * raw + sigmoid.b_))
+    np.testing.assert_allclose(
+        calibrated.predict_proba(table)[:, 1], expected, rtol=1e-6
+    )
+
+
+def test_a_stack_learns_from_the_classifiers_probabilities():
+    table, labels = blobs()
+
+    stack = StackingClassifier(
+        [("lift", short_classifier()), ("linear", LogisticRegression())], cv=2
+    ).fit(table, labels)
+
+    own = short_classifier().fit(table, labels).predict_proba(table)[:, 1]
+    np.testing.assert_array_equal(stack.transform(table)[:, 0], own)
+    assert stack.score(table, labels) > 0.9  # the linear model alone does it
+
+
+@BOTH_TASKS
+def test_a_clone_fits_to_the_same_numbers(task):
+    estimator, table, target = problem(task)
+    estimator.fit(table, target)
+
+    twin = clone(estimator)
+
+    with pytest.raises(NotFittedError):
+        twin.predict(table)
+    np.testing.assert_array_equal(
+        outputs(twin.fit(table, target), table), outputs(estimator, table)
+    )
+
+
+def test_a_pickle_gives_the_same_probabilities_in_another_process(tmp_path):
+    classifier, table, target = problem("classes")
+    classifier.fit(table, target)
+    (tmp_path / "fitted.pkl").write_bytes(pickle.dumps((classifier, table)))
+
+    program = (
+        "import pickle, sys, numpy; from pathlib import Path\n"
+        "folder = Path(sys.argv[1])\n"
+        "classifier, table = pickle.loads((folder / 'fitted.pkl').read_bytes())\n"
+        "numpy.save(folder / 'proba.npy', classifier.predict_proba(table))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+    np.testing.assert_allclose(
+        np.load(tmp_path / "proba.npy"), classifier.predict_proba(table), rtol=1e-9
+    )
+
+
+def test_a_decision_boundary_shows_the_probabilities_of_its_grid():
+    table, labels = blobs()
+    classifier = short_classifier().fit(table, labels)
+
+    display = DecisionBoundaryDisplay.from_estimator(
+        classifier,
+        table,
+        response_method="predict_proba",
+        grid_resolution=4,
+        ax=Figure().subplots(),
+    )
+
+    grid = pd.DataFrame({"a": display.xx0.ravel(), "b": display.xx1.ravel()})
+    expected = classifier.predict_proba(grid)[:, 1].reshape(4, 4)
+    np.testing.assert_allclose(display.response, expected, atol=1e-7)
+
+
+def test_setting_a_parameter_of_a_part_that_is_none_makes_the_part():
+    regressor = LIFTRegressor()
+
+    regressor.set_params(
+        encoder__digits=3, finetuner__learning_rate=0.01, decoder__point="mean"
+    )
+
+    assert regressor.encoder.digits == 3
+    assert regressor.finetuner.learning_rate == 0.01
+    assert regressor.decoder.point == "mean"
+    assert LIFTRegressor().set_params(verbose=1).encoder is None
+
+
+def test_setting_a_parameter_keeps_the_part_that_is_there():
+    classifier = LIFTClassifier(encoder=RowEncoder(task="Houses."))
+
+    classifier.set_params(encoder__digits=3)
+
+    assert (classifier.encoder.task, classifier.encoder.digits) == ("Houses.", 3)
+
+
+# Labels
+
+
+@CODES_OR_LABELS
+@pytest.mark.parametrize("kind", [int, str])
+def test_labels_that_begin_one_another_each_win_a_row(kind, words):
+    rng = np.random.RandomState(0)
+    index = np.arange(30) % 3
+    table = pd.DataFrame({"number": index * 10.0 + rng.rand(30)})
+    labels = np.array([1, 12, 123]).astype(kind)[index]
+
+    classifier = LIFTClassifier(
+        finetuner=FineTuner(n_epochs=60, max_steps=60, learning_rate=3e-3),
+        decoder=LabelDecoder(words=words),
+        random_state=0,
+    ).fit(table, labels)
+
+    proba = classifier.predict_proba(table)
+    assert classifier.classes_.tolist() == [kind(1), kind(12), kind(123)]
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+    assert set(classifier.predict(table)) == set(labels)
+    np.testing.assert_allclose(classifier.predict_log_proba(table), np.log(proba))
+
+
+LABELS = {
+    "separators": ["a", "a, b", "a. What is y?", " is ", "y0", "c? x1 53"],
+    "scripts": ["да", "нет", "はい", "いいえ", "نعم", "🙂"],
+    "control marks": ["</s>", "<|endoftext|>", "<s>", "<pad>"],
+    "spaces": ["", " ", "  ", "a\nb", "a b"],
+    "booleans": [False, True],
+    "floats": [-1.0, 0.0, 2.0],
+}
+
+
+@CODES_OR_LABELS
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_any_kind_come_back_as_they_went_in(case, words):
+    labels = np.array(LABELS[case] * 3)
+    table = mixed_table(len(labels))
+
+    classifier = short_classifier(decoder=LabelDecoder(words=words)).fit(table, labels)
+
+    proba = classifier.predict_proba(table)
+    assert classifier.classes_.tolist() == sorted(LABELS[case])
+    assert classifier.classes_.dtype == labels.dtype
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+    assert (proba > 0).all()
+    np.testing.assert_array_equal(
+        classifier.predict(table), classifier.classes_[proba.argmax(axis=1)]
+    )
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", "object"])
+def test_pandas_targets_are_learnt_as_the_array_of_their_labels(dtype):
+    table = mixed_table()
+    labels = labels_of(table)
+
+    classifier = short_classifier().fit(table, pd.Series(labels, dtype=dtype))
+
+    plain = short_classifier().fit(table, labels)
+    assert classifier.classes_.tolist() == ["low", "mid", "top"]
+    np.testing.assert_array_equal(
+        classifier.predict_proba(table), plain.predict_proba(table)
+    )
+
+
+def test_a_target_of_one_class_is_certain():
+    table = mixed_table()
+
+    classifier = short_classifier().fit(table, ["only"] * len(table))
+
+    np.testing.assert_array_equal(classifier.predict_proba(table), 1.0)
+    assert set(classifier.predict(table)) == {"only"}
+
+
+# Rows, order and random streams
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        short_classifier(),
+        short_classifier(decoder=LabelDecoder(words="labels")),
+        short_regressor(),
+    ],
+    ids=["codes", "labels", "numbers"],
+)
+def test_a_rows_prediction_knows_nothing_of_its_neighbours(estimator):
+    table = mixed_table()
+    is_classifier = isinstance(estimator, LIFTClassifier)
+    target = labels_of(table) if is_classifier else numbers_of(table)
+    estimator = clone(estimator).fit(table, target)
+    shuffled = np.random.RandomState(0).permutation(len(table))
+
+    together = outputs(estimator, table)
+
+    alone = [outputs(estimator, table.iloc[[i]])[0] for i in range(len(table))]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(
+        together[shuffled], outputs(estimator, table.iloc[shuffled]), rtol=0, atol=1e-7
+    )
+
+
+@BOTH_TASKS
+def test_fits_of_one_random_state_are_the_same_and_of_another_are_not(task):
+    estimator, table, target = problem(task)
+
+    first = outputs(estimator.fit(table, target), table)
+
+    again = outputs(clone(estimator).fit(table, target), table)
+    other = clone(estimator).set_params(random_state=1).fit(table, target)
+    np.testing.assert_array_equal(again, first)
+    assert not np.array_equal(outputs(other, table), first)
+
+
+def global_streams():
+    """Return the states of the random streams that belong to the process."""
+    _, keys, place, *rest = GLOBAL.get_state()
+    numpy_state = (keys.tolist(), place, *rest)
+    return numpy_state, torch.get_rng_state().tolist(), random.getstate()
+
+
+@BOTH_TASKS
+def test_an_int_random_state_leaves_the_global_streams_alone(task):
+    estimator, table, target = problem(task)
+    before = global_streams()
+
+    outputs(estimator.fit(table, target), table)
+
+    assert global_streams() == before
+
+
+def test_no_random_state_draws_one_seed_from_numpys_global_stream():
+    table, labels = blobs()
+    state = GLOBAL.get_state()
+    try:
+        GLOBAL.seed(7)
+        seed = GLOBAL.randint(2**31)
+        expected = global_streams()
+        GLOBAL.seed(7)
+
+        classifier = short_classifier(random_state=None).fit(table, labels)
+
+        assert global_streams() == expected
+    finally:
+        GLOBAL.set_state(state)
+    seeded = short_classifier(random_state=seed).fit(table, labels)
+    np.testing.assert_array_equal(
+        classifier.predict_proba(table), seeded.predict_proba(table)
+    )
+
+
+def test_a_random_state_instance_advances():
+    table, labels = blobs()
+    stream = np.random.RandomState(0)
+    classifier = short_classifier(random_state=stream)
+
+    first = classifier.fit(table, labels).predict_proba(table)
+    second = classifier.fit(table, labels).predict_proba(table)
+
+    assert not np.array_equal(first, second)
+    replay = short_classifier(random_state=np.random.RandomState(0))
+    np.testing.assert_array_equal(replay.fit(table, labels).predict_proba(table), first)
+
+
+@BOTH_TASKS
+def test_fit_changes_neither_its_parameters_nor_what_it_is_given(task):
+    estimator, table, target = problem(task)
+    estimator.set_params(encoder=RowEncoder(descriptions={"size": "acres"}))
+    weight = np.arange(len(table), dtype=float)
+    before = repr(estimator.get_params(deep=True))
+    kept = copy.deepcopy((table, target, weight))
+
+    estimator.fit(table, target, sample_weight=weight)
+
+    assert repr(estimator.get_params(deep=True)) == before
+    assert not hasattr(estimator.encoder, "labels_")
+    assert not [name for name in vars(estimator.finetuner) if name.endswith("_")]
+    pd.testing.assert_frame_equal(table, kept[0])
+    np.testing.assert_array_equal(target, kept[1])
+    np.testing.assert_array_equal(weight, kept[2])
+
+
+def test_a_fit_leaves_the_model_it_started_from_as_it_was():
+    table, labels = blobs()
+    prompts, answers = ["x0 53 y?"], ["y0", "y1"]
+    before = LanguageModel.load().score(prompts, answers)
+
+    classifier = short_classifier().fit(table, labels)
+
+    np.testing.assert_array_equal(LanguageModel.load().score(prompts, answers), before)
+    tuned = classifier.language_model_.score(prompts, answers)
+    assert not np.array_equal(tuned, before)
+
+
+@pytest.mark.parametrize("estimator_class", [LIFTClassifier, LIFTRegressor])
+@pytest.mark.parametrize("model", [None, "no/such/name", Path("/no/such/folder")])
+def test_constructing_touches_neither_disk_nor_network(
+    estimator_class, model, monkeypatch
+):
+    def refuse(*args, **options):
+        raise AssertionError("Constructing must not open anything.")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("os.stat", refuse)
+    monkeypatch.setattr("socket.socket", refuse)
+
+    estimator = estimator_class(model, device="no such device", random_state="odd")
+
+    assert estimator.model is model
+
+
+# Weights
+
+
+@BOTH_TASKS
+def test_rows_of_weight_zero_are_dropped(task):
+    estimator, table, target = problem(task)
+    weight = (np.arange(len(table)) % 4 > 0).astype(float)
+
+    estimator.fit(table, target, sample_weight=weight)
+
+    fewer = clone(estimator).fit(table[weight > 0], target[weight > 0])
+    np.testing.assert_array_equal(outputs(estimator, table), outputs(fewer, table))
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"low": 1, "mid": 2}])
+def test_a_class_whose_rows_weigh_nothing_is_no_class(class_weight):
+    table = mixed_table()
+    labels = labels_of(table)
+    weight = (labels != "top").astype(float)
+
+    classifier = short_classifier(class_weight=class_weight)
+    classifier.fit(table, labels, sample_weight=weight)
+
+    assert classifier.classes_.tolist() == ["low", "mid"]
+    assert classifier.predict_proba(table).shape == (len(table), 2)
+
+
+@BOTH_TASKS
+def test_a_whole_weight_is_so_many_repetitions(task):
+    estimator, table, target = problem(task)
+    weight = np.random.RandomState(0).randint(0, 4, len(table))
+
+    estimator.fit(table, target, sample_weight=weight)
+
+    repeated = np.repeat(np.arange(len(table)), weight)
+    longer = clone(estimator).fit(table.iloc[repeated], target[repeated])
+    np.testing.assert_array_equal(outputs(estimator, table), outputs(longer, table))
+
+
+def test_weights_space_the_grid_of_numbers():
+    table, _ = blobs()
+    numbers = numbers_of(table)
+    weight = np.where(numbers < 3, 9.0, 1.0)
+    decoder = NumberDecoder(grid="scaled", spacing="quantile")
+
+    regressor = short_regressor(decoder=decoder).fit(
+        table, numbers, sample_weight=weight
+    )
+
+    expected = clone(decoder).fit(numbers, weight).answers_.numbers
+    np.testing.assert_allclose(
+        regressor.decoder_.answers_.numbers, expected, rtol=1e-12
+    )
+
+
+@BOTH_TASKS
+def test_the_order_of_training_rows_changes_nothing(task):
+    estimator, table, target = problem(task)
+    order = np.random.RandomState(0).permutation(len(table))
+
+    estimator.fit(table, target)
+
+    other = clone(estimator).fit(table.iloc[order], target[order])
+    np.testing.assert_array_equal(outputs(estimator, table), outputs(other, table))
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 1.0, 1: 5.0}])
+def test_a_class_weight_is_the_sample_weight_of_its_rows(class_weight):
+    table, labels = blobs()
+    labels[:10] = 0
+
+    classifier = short_classifier(class_weight=class_weight).fit(table, labels)
+
+    weighted = short_classifier().fit(
+        table, labels, sample_weight=compute_sample_weight(class_weight, labels)
+    )
+    plain = short_classifier().fit(table, labels)
+    proba = classifier.predict_proba(table)
+    np.testing.assert_array_equal(proba, weighted.predict_proba(table))
+    assert not np.array_equal(proba, plain.predict_proba(table))
+
+
+def test_balanced_classes_are_balanced_by_their_rows_weights():
+    table, labels = blobs()
+    weight = np.random.RandomState(0).randint(0, 4, len(table))
+    classifier = short_classifier(class_weight="balanced")
+
+    classifier.fit(table, labels, sample_weight=weight)
+
+    repeated = np.repeat(np.arange(len(table)), weight)
+    longer = clone(classifier).fit(table.iloc[repeated], labels[repeated])
+    np.testing.assert_array_equal(
+        classifier.predict_proba(table), longer.predict_proba(table)
+    )
+
+
+def test_a_class_weight_for_no_class_is_refused():
+    table = mixed_table()
+
+    classifier = short_classifier(class_weight={"low": 1, "middle": 2})
+
+    with pytest.raises(ValueError, match=r"'middle'.* which is no class"):
+        classifier.fit(table, labels_of(table))
+
+
+# Early stopping
+
+
+class Watched(FineTuner):
+    """Tells how many rows were learnt, and the metric of the model it gives back."""
+
+    def finetune(self, lm, corpus, rng, *, monitor=None, verbose=0):
+        tuned = super().finetune(lm, corpus, rng, monitor=monitor, verbose=verbose)
+        self.n_rows_ = len(corpus)
+        self.metric_ = monitor(tuned)
+        return tuned
+
+
+@BOTH_TASKS
+@pytest.mark.parametrize("early_stopping", [True, np.True_])
+def test_early_stopping_sets_rows_aside_and_keeps_the_best_weights(
+    task, early_stopping
+):
+    estimator, table, target = problem(task)
+    finetuner = Watched(
+        n_epochs=12,
+        max_steps=None,
+        learning_rate=0.02,
+        early_stopping=early_stopping,
+        validation_fraction=0.25,
+        n_iter_no_change=2,
+    )
+
+    estimator.set_params(finetuner=finetuner).fit(table, target)
+
+    watched = estimator.finetuner_
+    metrics = [epoch["monitored"] for epoch in watched.history_]
+    assert watched.n_rows_ == 18  # of 24
+    # Training rounds to float32, use does not.
+    np.testing.assert_allclose(watched.metric_, max(metrics), rtol=1e-3)
+    assert len(metrics) == min(12, np.argmax(metrics) + 1 + 2)
+    assert len(metrics) < 12 or np.argmax(metrics) >= 9
+
+
+def test_every_class_has_a_probability_though_its_one_row_is_set_aside():
+    table = mixed_table()
+    labels = np.arange(len(table))  # no two rows of a class
+    finetuner = FineTuner(max_steps=2, early_stopping=True)
+
+    classifier = short_classifier(finetuner=finetuner).fit(table, labels)
+
+    assert classifier.predict_proba(table).shape == (24, 24)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("point", ["median", "mean"])
+def test_predicted_numbers_stay_on_the_grid_for_extreme_inputs(point):
+    table, _ = blobs()
+    numbers = numbers_of(table)
+    regressor = short_regressor(decoder=NumberDecoder(point=point)).fit(table, numbers)
+    ends = [-1e300, -1e9, 0.0, 1e-300, 1e9, 1e300, np.nan]
+    extremes = pd.DataFrame({"a": ends, "b": ends[::-1]})
+
+    predicted, deviation = regressor.predict(extremes, return_std=True)
+
+    assert predicted.min() >= -0.2  # 2 % of the targets' range below the least
+    assert predicted.max() <= 10.2
+    assert (deviation >= 0).all()
+    assert (deviation <= 10.4 / 2).all()  # no distribution in the range has more
+    np.testing.assert_array_equal(regressor.predict(extremes), predicted)
+
+
+def test_low_and_high_bound_the_predictions():
+    table, _ = blobs()
+    numbers = numbers_of(table)
+    decoder = NumberDecoder(low=0.0, high=50.0)
+
+    regressor = short_regressor(decoder=decoder).fit(table, numbers)
+
+    predicted = regressor.predict(table)
+    assert (regressor.decoder_.answers_.low, regressor.decoder_.answers_.high) == (
+        0,
+        50,
+    )
+    assert predicted.min() >= 0.0
+    assert predicted.max() <= 50.0
+    with pytest.raises(ValueError, match=r"span 0 to 10, beyond low=1"):
+        clone(regressor).set_params(decoder__low=1.0).fit(table, numbers)
+
+
+@pytest.mark.parametrize("constant", [0.0, -3.7e-9, 0.1 + 0.2, 123456.789, 1e20])
+def test_a_constant_target_is_predicted_exactly(constant):
+    table, _ = blobs()
+
+    regressor = short_regressor().fit(table, np.full(len(table), constant))
+
+    predicted, deviation = regressor.predict(table, return_std=True)
+    np.testing.assert_array_equal(predicted, constant)
+    np.testing.assert_array_equal(deviation, 0.0)
+
+
+# Cells
+
+
+@BOTH_TASKS
+def test_no_row_is_without_a_valid_prediction(task):
+    estimator, table, target = problem(task)
+    strange = pd.DataFrame(
+        {
+            "size": [np.nan, 1e308, -1e308, 5e-324],
+            "rooms": [np.nan, 10**9, -1, 2.5],
+            "place": [None, "a place never seen", "", "x0 53 </s> y?"],
+            "new": [None, True, False, True],
+            "state": pd.Categorical([None, "odd", "bad", "odd"]),
+            "sold": pd.to_datetime([None, "1700-01-01", "2200-12-31", "2024-02-29"]),
+            "note": [None, "", "ひとつ 🙂", "a" * 20],
+        }
+    )
+
+    estimator.fit(table, target)
+
+    numbers = outputs(estimator, strange)
+    assert numbers.shape[0] == 4
+    assert np.isfinite(numbers).all()
+    if task == "classes":
+        np.testing.assert_allclose(numbers.sum(axis=1), 1.0, atol=1e-6)
+        assert set(estimator.predict(strange)) <= {"low", "mid", "top"}
+    else:
+        assert (np.abs(numbers[:, 0] - 5.0) <= 5.2).all()
+
+
+def test_a_table_of_nothing_but_missing_cells_is_learnt():
+    table = pd.DataFrame({"a": [np.nan] * 12, "b": [None] * 12})
+
+    classifier = short_classifier().fit(table, ["no", "yes"] * 6)
+
+    proba = classifier.predict_proba(table)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(proba, proba[[0] * 12], atol=1e-7)
+
+
+@BOTH_TASKS
+def test_a_polars_table_is_learnt_as_the_pandas_one(task):
+    estimator, table, target = problem(task)
+    table = table[["size", "place", "note", "sold"]]
+    other = pl.DataFrame(
+        {
+            name: table[name].astype(object).where(table[name].notna(), None).tolist()
+            for name in table
+        }
+    )
+
+    estimator.fit(other, target)
+
+    plain = clone(estimator).fit(table, target)
+    assert estimator.feature_names_in_.tolist() == list(table.columns)
+    np.testing.assert_array_equal(outputs(estimator, other), outputs(plain, table))
+
+
+# Models and parts of other kinds
+
+
+@BOTH_TASKS
+@pytest.mark.parametrize("family", ["gpt2_folder", "llama_folder"])
+def test_a_model_from_a_folder_is_tuned(family, task, request):
+    folder = request.getfixturevalue(family)
+    estimator, _, target = problem(task)
+    table = pd.DataFrame({"place": ["hill", "lake", "town"] * 8})
+    untuned = clone(estimator).set_params(model=str(folder), finetuner__n_epochs=0)
+    estimator.set_params(
+        model=folder, finetuner__max_steps=30, finetuner__learning_rate=0.01
+    )
+
+    estimator.fit(table, target)
+    untuned.fit(table, target)
+
+    losses = [epoch["loss"] for epoch in estimator.finetuner_.history_]
+    assert losses[-1] < losses[0]
+    assert untuned.finetuner_.n_steps_ == 0
+    numbers = outputs(estimator, table)
+    assert np.isfinite(numbers).all()
+    assert not np.allclose(numbers, outputs(untuned, table), rtol=0.01)
+    sentence = estimator.encoder_.transform(table.iloc[[0]])[0]
+    assert sentence.startswith("place is hill")  # no preference: the table's names
+
+
+def test_a_saved_model_is_a_model_to_start_from(tmp_path):
+    classifier, table, target = problem("classes")
+    classifier.fit(table, target).language_model_.save(tmp_path)
+
+    again = clone(classifier).set_params(model=tmp_path, finetuner__n_epochs=0)
+
+    np.testing.assert_allclose(
+        again.fit(table, target).predict_proba(table),
+        classifier.predict_proba(table),
+        rtol=1e-9,
+    )
+
+
+class Shouting:
+    """An encoder of one's own: no parameters, no augmentation, just sentences."""
+
+    def fit(self, X, y=None):
+        self.question_ = f"{y.name.upper()}?"
+        return self
+
+    def transform(self, X):
+        return [f"{' '.join(map(str, row))} {self.question_}" for row in X.to_numpy()]
+
+
+def test_an_encoder_of_ones_own_needs_fit_and_transform_only(gpt2_folder):
+    table = mixed_table()[["place", "rooms"]]
+    labels = pd.Series(labels_of(table), name="price")
+    encoder = Shouting()
+
+    classifier = short_classifier(model=gpt2_folder, encoder=encoder)
+    classifier.fit(table, labels)
+
+    prompts = classifier.encoder_.transform(table)
+    scores = classifier.language_model_.score(prompts, ["low", "mid", "top"])
+    assert prompts[0].endswith(" PRICE?")
+    assert not vars(encoder)
+    np.testing.assert_allclose(
+        classifier.predict_proba(table), np.exp(scores), rtol=1e-4
+    )
+
+
+class Lazy:
+    """A fine-tuner of one's own, which gives back the model it was given."""
+
+    def finetune(self, lm, corpus, rng, *, monitor=None, verbose=0):
+        return lm
+
+
+@BOTH_TASKS
+def test_a_finetuner_of_ones_own_needs_finetune_only(task):
+    estimator, table, target = problem(task)
+
+    estimator.set_params(finetuner=Lazy()).fit(table, target)
+
+    untuned = clone(estimator).set_params(finetuner=FineTuner(n_epochs=0))
+    np.testing.assert_allclose(
+        outputs(estimator, table),
+        outputs(untuned.fit(table, target), table),
+        rtol=1e-9,
+    )
+
+
+def test_a_bar_is_shown_only_if_asked_for(capsys):
+    table, labels = blobs()
+
+    short_classifier().fit(table, labels)
+    quiet = capsys.readouterr()
+    short_classifier(verbose=1).fit(table, labels)
+    loud = capsys.readouterr()
+
+    assert quiet.out + quiet.err == ""
+    assert "3/3" in loud.err
+
+
+# What the embedded model has learnt before
+
+
+def mean_log_loss(model, table, labels, train, **parameters):
+    """Return the log-loss on the rows that are not for training, in nats."""
+    classifier = LIFTClassifier(model, random_state=0, **parameters)
+    classifier.fit(table[train], labels[train])
+    proba = classifier.predict_proba(table[~train])
+    return log_loss(labels[~train], proba, labels=classifier.classes_)
+
+
+def test_free_text_and_label_words_are_learnt_better_than_from_random_weights(
+    random_folder,
+):
+    rng = np.random.RandomState(0)
+    words = {"positive": ["good", "lovely"], "negative": ["poor", "dull"]}
+    things = ["food", "rooms", "staff", "view", "music", "garden", "price", "bread"]
+    labels = np.array(["positive", "negative"] * 40)
+    texts = [
+        " ".join(rng.permutation([rng.choice(words[label]), *rng.choice(things, 2)]))
+        for label in labels
+    ]
+    table = pd.DataFrame({"review": texts})
+    train = np.arange(80) < 32
+    parts = {"decoder": LabelDecoder(words="labels")}
+
+    embedded = mean_log_loss(None, table, labels, train, **parts)
+
+    fresh = mean_log_loss(random_folder, table, labels, train, **parts)
+    assert embedded < 0.8 * fresh
+    assert embedded < 0.8 * np.log(2)
+
+
+def test_a_wide_table_of_many_classes_is_learnt_better_than_from_random_weights(
+    random_folder,
+):
+    rng = np.random.RandomState(0)
+    n_columns, n_levels = 300, 200
+    # Each class has a row to learn from, and five of the 150 have forty more.
+    labels = np.concatenate([np.arange(150), rng.randint(0, 5, 250) * 30])
+    n_rows = len(labels)
+    cells = rng.randn(n_rows, n_columns).astype(object)
+    # Most cells are missing, so that the rows are short and the test is, too.
+    cells[rng.rand(n_rows, n_columns) < 0.97] = None
+    cells[:, 7] = labels + 5.0 * rng.randn(n_rows)
+    for column in (20, 280):
+        cells[:, column] = [f"level {i}" for i in rng.randint(0, n_levels, n_rows)]
+    table = pd.DataFrame(cells, columns=[f"column {i}" for i in range(n_columns)])
+    train = np.arange(n_rows) < 350
+    parts = {"finetuner": FineTuner(max_steps=60)}
+
+    embedded = mean_log_loss(None, table, labels, train, **parts)
+
+    fresh = mean_log_loss(random_folder, table, labels, train, **parts)
+    assert embedded < 0.8 * fresh
+
+
+# What can't be used
+
+
+@pytest.mark.parametrize("estimator_class", [LIFTClassifier, LIFTRegressor])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (None, "requires y to be passed"),
+        ([0, 1, 0], "inconsistent numbers of samples"),
+        ([0, 1, np.nan, 0], "y contains NaN"),
+        ([0, 1, np.inf, 0], "y contains infinity"),
+        ([[0, 1], [1, 0], [0, 1], [1, 1]], "1d array|multilabel|bad input shape"),
+    ],
+)
+def test_a_target_that_cannot_be_used_is_refused(estimator_class, target, message):
+    table = mixed_table(4)
+
+    with pytest.raises(ValueError, match=message):
+        estimator_class().fit(table, target)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_missing_label_is_refused(missing):
+    table = mixed_table(4)
+    labels = pd.Series(["a", "b", missing, "a"], dtype=object)
+
+    with pytest.raises(ValueError, match="NaN: the label of row 2"):
+        LIFTClassifier().fit(table, labels)
+
+
+def test_a_continuous_target_is_not_for_the_classifier():
+    table = mixed_table(4)
+
+    with pytest.raises(ValueError, match="continuous"):
+        LIFTClassifier().fit(table, [0.5, 1.5, 2.25, 0.5])
+
+
+def test_words_are_no_target_for_the_regressor():
+    table = mixed_table(4)
+
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        LIFTRegressor().fit(table, ["a", "b", "a", "b"])
+
+
+@BOTH_TASKS
+def test_a_table_unlike_that_of_fit_is_refused(task):
+    estimator, table, target = problem(task)
+    with pytest.raises(NotFittedError):
+        estimator.predict(table)
+    estimator.fit(table, target)
+
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(table.rename(columns={"size": "width"}))
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(table[table.columns[::-1]])
+    with pytest.raises(ValueError, match="held numbers"):
+        estimator.predict(table.assign(size="large"))
+    with pytest.raises(ValueError, match="0 sample"):
+        estimator.predict(table[:0])
+    with pytest.raises(ValueError, match=r"infinity.*'size', row 1"):
+        estimator.predict(pd.concat([table[:1], table[:1].assign(size=np.inf)]))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({"model": 3}, "model"),
+        ({"encoder": "names"}, "encoder"),
+        ({"finetuner": RowEncoder()}, "finetuner"),
+        ({"decoder": NumberDecoder()}, "decoder"),
+        ({"class_weight": "even"}, "class_weight"),
+        ({"random_state": "odd"}, "random_state"),
+        ({"encoder": RowEncoder(digits=0)}, "digits"),
+        ({"finetuner": FineTuner(learning_rate=-1.0)}, "learning_rate"),
+        ({"decoder": LabelDecoder(words="letters")}, "words"),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named(parameters, name):
+    table, labels = blobs()
+
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        LIFTClassifier(**parameters).fit(table, labels)
+
+
+def test_weights_that_cannot_be_used_are_refused():
+    table, labels = blobs()
+
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        short_classifier().fit(table, labels, sample_weight=np.zeros(len(table)))
+    with pytest.raises(ValueError, match="Negative values"):
+        short_classifier().fit(table, labels, sample_weight=-np.ones(len(table)))
+    with pytest.raises(ValueError, match=r"sample_weight\.shape"):
+        short_classifier().fit(table, labels, sample_weight=[1.0, 2.0])
+
+
+def test_too_long_a_row_is_named_with_its_tokens():
+    table = pd.DataFrame({"text": [f"text number {i}" for i in range(12)]})
+    longer = table.copy()
+    longer.loc[7, "text"] = "many words " * 600
+    encoder = RowEncoder(text_length=None)
+    labels = ["no", "yes"] * 6
+
+    with pytest.raises(ValueError, match=r"Row 7 is \d{4} tokens .* at most 4096"):
+        short_classifier(encoder=encoder).fit(longer, labels)
+    fitted = short_classifier(encoder=encoder).fit(table, labels)
+    with pytest.raises(ValueError, match=r"Row 7 is \d{4} tokens .* at most 4096"):
+        fitted.predict(longer)
+    with warnings.catch_warnings(), pytest.warns(UserWarning, match="which are cut"):
+        short_classifier().fit(longer, labels)

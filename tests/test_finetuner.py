@@ -1,0 +1,574 @@
+import logging
+import os
+import random
+import threading
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.random import RandomState
+from sklearn.exceptions import ConvergenceWarning
+from transformers.utils import logging as transformers_logging
+
+from liftlearn import FineTuner, LabelDecoder, LanguageModel, NumberDecoder, RowEncoder
+from liftlearn._encoder import Corpus
+from liftlearn._language_model import AnswerScorer
+
+
+@pytest.fixture
+def llama(llama_folder):
+    return LanguageModel.load(llama_folder)
+
+
+@pytest.fixture
+def gpt2(gpt2_folder):
+    return LanguageModel.load(gpt2_folder)
+
+
+def sentences(n_rows, target=None):
+    """Return a corpus of ``n_rows`` short prompts, the answers "a" and "b" in turns."""
+    table = pd.DataFrame({"x": np.arange(n_rows) % 10})
+    target = np.array(["a", "b"])[np.arange(n_rows) % 2] if target is None else target
+    encoder = RowEncoder(question="y?").fit(table)
+    answers = LabelDecoder().fit(target).answers_
+    return Corpus(encoder, answers, table, target, np.ones(n_rows))
+
+
+def prompts_of(corpus):
+    return corpus.encoder.transform(corpus.table)
+
+
+def scores_of(lm, corpus):
+    return lm.score(prompts_of(corpus), corpus.answers.texts)
+
+
+def own_loss(lm, corpus):
+    """Return the mean loss of a corpus, in nats."""
+    own = corpus.answers.write(corpus.target, RandomState(0))
+    return -scores_of(lm, corpus)[np.arange(len(own)), own].mean()
+
+
+def weights_of(lm):
+    return {name: w.clone() for name, w in lm.model.state_dict().items()}
+
+
+def are_equal(weights, others):
+    return all(torch.equal(weight, others[name]) for name, weight in weights.items())
+
+
+class MetricsInTurn:
+    """Stands in for a monitor: gives listed metrics and keeps the weights it saw."""
+
+    def __init__(self, metrics):
+        self.metrics = iter(metrics)
+        self.seen = []
+
+    def __call__(self, lm):
+        self.seen.append(weights_of(lm))
+        return next(self.metrics)
+
+
+# Learning
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("constrained", [True, False])
+def test_the_loss_falls(request, family, constrained):
+    lm = request.getfixturevalue(family)
+    corpus = sentences(20)
+    tuner = FineTuner(n_epochs=15, batch_size=5, constrained=constrained)
+
+    tuned = tuner.finetune(lm, corpus, RandomState(0))
+
+    losses = [epoch["loss"] for epoch in tuner.history_]
+    assert losses[-1] < 0.7 * losses[0]
+    if constrained:
+        assert own_loss(tuned, corpus) < 0.7 * own_loss(lm, corpus)
+
+
+def test_a_number_is_learnt_to_the_grids_precision():
+    table = pd.DataFrame({"x": np.tile([0.0, 1.0], 20)})
+    y = np.where(table["x"] == 1, 8.0, 2.0)
+    encoder = RowEncoder(columns="slots", numbers="scaled", question="y=").fit(table)
+    decoder = NumberDecoder(grid="scaled", low=0, high=10).fit(y)
+    corpus = Corpus(encoder, decoder.answers_, table, y, np.ones(40))
+    tuner = FineTuner(n_epochs=40, batch_size=20, learning_rate=3e-3)
+
+    tuned = tuner.finetune(LanguageModel.load(), corpus, RandomState(0))
+
+    points = decoder.predict(tuned, prompts_of(corpus))
+    np.testing.assert_allclose(points, y, atol=0.5)
+
+
+def test_the_first_loss_is_the_models_own(llama):
+    corpus = sentences(12)
+    tuner = FineTuner(n_epochs=1, batch_size=12)
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    assert tuner.history_[0]["loss"] == pytest.approx(own_loss(llama, corpus), rel=1e-5)
+
+
+def test_unconstrained_the_first_loss_is_that_of_all_texts(llama):
+    corpus = sentences(12)
+    tuner = FineTuner(n_epochs=1, batch_size=12, constrained=False)
+    trie = llama.trie(corpus.answers.texts)
+    scorer = AnswerScorer(llama.model, trie, constrained=False)
+    own = corpus.answers.write(corpus.target)
+    tokens = [
+        [*ids, *trie.whole[answer][:-1]]
+        for ids, answer in zip(
+            llama.prompt_tokens(prompts_of(corpus)), own, strict=True
+        )
+    ]
+    with torch.no_grad():
+        expected = -scorer(**llama.padded(tokens), answer=torch.tensor(own)).mean()
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    assert tuner.history_[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("stop", [{"n_epochs": 0}, {"max_steps": 0}])
+def test_without_steps_the_model_stays_as_it_was(llama, stop):
+    tuner = FineTuner(**stop)
+
+    tuned = tuner.finetune(llama, sentences(6), RandomState(0))
+
+    assert are_equal(weights_of(tuned), weights_of(llama))
+    assert tuner.history_ == []
+    assert tuner.n_steps_ == 0
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_a_single_answer_trains_nothing(llama, constrained):
+    corpus = sentences(6, target=np.array(["a"] * 6))
+    tuner = FineTuner(constrained=constrained)
+
+    tuned = tuner.finetune(llama, corpus, RandomState(0))
+
+    assert are_equal(weights_of(tuned), weights_of(llama))
+    assert tuner.n_steps_ == 0
+    np.testing.assert_array_equal(scores_of(tuned, corpus), 0.0)
+
+
+def test_the_base_model_is_never_changed():
+    lm = LanguageModel.load()
+    before = weights_of(lm)
+
+    tuned = FineTuner(max_steps=3).finetune(lm, sentences(20), RandomState(0))
+
+    assert LanguageModel.load().model is lm.model
+    assert are_equal(weights_of(lm), before)
+    assert not are_equal(weights_of(tuned), before)
+    assert not lm.model.training
+    assert not any(weight.requires_grad for weight in lm.model.parameters())
+
+
+def test_the_tuned_model_is_ready_to_score():
+    lm = LanguageModel.load()
+
+    tuned = FineTuner(max_steps=1).finetune(lm, sentences(6), RandomState(0))
+
+    assert tuned.model.dtype == lm.model.dtype == torch.float64
+    assert not tuned.model.training
+    assert not any(weight.requires_grad for weight in tuned.model.parameters())
+
+
+def test_one_seed_gives_one_model(gpt2):
+    def tuned(seed):
+        tuner = FineTuner(n_epochs=2, batch_size=4)
+        return weights_of(tuner.finetune(gpt2, sentences(10), RandomState(seed)))
+
+    assert are_equal(tuned(0), tuned(0))  # with the dropout of GPT-2
+    assert not are_equal(tuned(0), tuned(1))
+
+
+# Steps, schedule, history
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_steps", "n_epochs"),
+    [
+        ({"n_epochs": 3}, 9, 3),  # 10 rows: 3 batches of 4, 4 and 2
+        ({"n_epochs": 3, "max_steps": 7}, 7, 3),
+        ({"n_epochs": 3, "max_steps": 100}, 9, 3),
+        ({"n_epochs": 3, "max_steps": None}, 9, 3),
+        ({"n_epochs": 3, "gradient_accumulation_steps": 2}, 6, 3),
+        ({"n_epochs": 2, "gradient_accumulation_steps": 3}, 2, 2),
+        ({"n_epochs": 2, "gradient_accumulation_steps": 8}, 2, 2),
+        (
+            {"n_epochs": 3, "gradient_accumulation_steps": 2, "max_steps": 3},
+            3,
+            2,
+        ),
+    ],
+)
+def test_steps_and_epochs_are_counted(llama, parameters, n_steps, n_epochs):
+    tuner = FineTuner(batch_size=4, **parameters)
+
+    tuner.finetune(llama, sentences(10), RandomState(0))
+
+    assert tuner.n_steps_ == n_steps
+    assert len(tuner.history_) == n_epochs
+
+
+def test_history_tells_of_each_epoch(llama):
+    corpus = sentences(10)
+    tuner = FineTuner(n_epochs=3, batch_size=5)
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    keys = {"loss", "learning_rate", "tokens", "monitored", "seconds"}
+    assert [set(epoch) for epoch in tuner.history_] == [keys] * 3
+    n_tokens = sum(map(len, llama.prompt_tokens(prompts_of(corpus))))
+    n_tokens += 10  # the space before the answer, which is certain
+    assert [epoch["tokens"] for epoch in tuner.history_] == [n_tokens] * 3
+    assert [epoch["monitored"] for epoch in tuner.history_] == [None] * 3
+    seconds = [epoch["seconds"] for epoch in tuner.history_]
+    assert seconds == sorted(seconds)
+
+
+def test_the_learning_rate_rises_and_falls_linearly(llama):
+    tuner = FineTuner(n_epochs=10, batch_size=8, learning_rate=0.01, warmup_ratio=0.3)
+
+    tuner.finetune(llama, sentences(8), RandomState(0))
+
+    # One step an epoch, its rate that of the middle of its tenth of training.
+    middle = np.arange(10) / 10 + 0.05
+    expected = 0.01 * np.minimum(middle / 0.3, (1 - middle) / 0.7)
+    rates = [epoch["learning_rate"] for epoch in tuner.history_]
+    np.testing.assert_allclose(rates, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("warmup_ratio", [0, 1])
+def test_the_learning_rate_can_only_fall_or_only_rise(llama, warmup_ratio):
+    tuner = FineTuner(n_epochs=4, learning_rate=0.01, warmup_ratio=warmup_ratio)
+
+    tuner.finetune(llama, sentences(8), RandomState(0))
+
+    middle = np.arange(4) / 4 + 0.125
+    rates = [epoch["learning_rate"] for epoch in tuner.history_]
+    expected = 0.01 * (middle if warmup_ratio else 1 - middle)
+    np.testing.assert_allclose(rates, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_rows", [12, 9])
+def test_accumulated_batches_learn_what_one_large_batch_learns(llama, n_rows):
+    corpus = sentences(n_rows)
+
+    def tuned(**parameters):
+        tuner = FineTuner(n_epochs=4, max_steps=4, **parameters)
+        return tuner.finetune(llama, corpus, RandomState(0)), tuner
+
+    whole, tuner = tuned(batch_size=12)
+    parts, same = tuned(batch_size=4, gradient_accumulation_steps=3)
+
+    assert tuner.n_steps_ == same.n_steps_ == 4
+    np.testing.assert_allclose(
+        scores_of(parts, corpus), scores_of(whole, corpus), rtol=1e-3
+    )
+    for a, b in zip(tuner.history_, same.history_, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+
+
+def test_settings_of_one_fit_do_not_reach_the_next(llama):
+    corpus = sentences(8)
+
+    def tuned():
+        tuner = FineTuner(n_epochs=2, batch_size=4)
+        return weights_of(tuner.finetune(llama, corpus, RandomState(0)))
+
+    before = tuned()
+    FineTuner(
+        n_epochs=1, gradient_accumulation_steps=3, mixed_precision="bf16"
+    ).finetune(llama, corpus, RandomState(0))
+
+    assert are_equal(tuned(), before)
+
+
+def test_what_is_auto_is_settled_and_stored(llama):
+    tuner = FineTuner(batch_size=4, max_steps=1)
+
+    tuner.finetune(llama, sentences(4), RandomState(0))
+
+    assert tuner.learning_rate == "auto"
+    assert (tuner.batch_size_, tuner.max_steps_) == (4, 1)
+    assert (tuner.n_epochs_, tuner.learning_rate_) == (10, 1e-3)
+    assert (tuner.weight_decay_, tuner.warmup_ratio_) == (0.01, 0.1)
+    assert (tuner.max_grad_norm_, tuner.early_stopping_) == (1.0, False)
+
+
+def test_clipped_gradients_and_decay_reach_the_optimizer(llama):
+    def change(**parameters):
+        tuner = FineTuner(max_steps=1, learning_rate=0.01, **parameters)
+        tuned = weights_of(tuner.finetune(llama, sentences(4), RandomState(0)))
+        before = weights_of(llama)
+        return sum((tuned[name] - before[name]).abs().sum() for name in before).item()
+
+    # Gradients far below the optimizer's epsilon move nothing; decay shrinks anyway.
+    plain = change(weight_decay=0)
+    assert change(weight_decay=0, max_grad_norm=1e-14) < 1e-3 * plain
+    size = sum(weight.abs().sum() for weight in llama.model.parameters()).item()
+    decayed = change(weight_decay=1.0, max_grad_norm=1e-14)
+    rate = 0.01 * 0.5 / 0.9  # at the middle of training
+    assert decayed == pytest.approx(rate * size, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        {"n_epochs": -1},
+        {"max_steps": 1.5},
+        {"learning_rate": 0},
+        {"batch_size": 0},
+        {"warmup_ratio": 1.1},
+        {"gradient_accumulation_steps": 0},
+        {"mixed_precision": "int8"},
+        {"max_time": 0},
+        {"n_iter_no_change": 0},
+    ],
+)
+def test_parameters_out_of_range_are_refused(llama, parameter):
+    (name,) = parameter
+
+    with pytest.raises(ValueError, match=name):
+        FineTuner(**parameter).finetune(llama, sentences(4), RandomState(0))
+
+
+@pytest.mark.parametrize(
+    ("constrained", "n_longest"),
+    [
+        (True, 1022),  # " a" or " b" must fit into 1024 tokens
+        (False, 1009),  # " a long answer" and the end mark must fit
+    ],
+)
+def test_a_row_too_long_with_its_answer_is_named(gpt2, constrained, n_longest):
+    answers = LabelDecoder(words=["a long answer", "b"]).fit(["a", "b"]).answers_
+    tuner = FineTuner(n_epochs=1, constrained=constrained)
+
+    def finetune(n_tokens):
+        table = pd.DataFrame({"text": ["~" * n_tokens]})
+        encoder = RowEncoder(template="{text}").fit(table)
+        corpus = Corpus(encoder, answers, table, np.array(["a"]), np.ones(1))
+        tuner.finetune(gpt2, corpus, RandomState(0))
+
+    finetune(n_longest)
+    with pytest.raises(ValueError, match=r"Row 0 is 1025 tokens .* 1024"):
+        finetune(n_longest + 1)
+
+
+# Time
+
+
+def test_without_time_nothing_is_trained_and_a_warning_says_so(llama):
+    tuner = FineTuner(n_epochs=3, batch_size=4, max_time=1e-9)
+
+    with pytest.warns(ConvergenceWarning, match=r"max_time=1e-09 .* 0 of 6 steps"):
+        tuned = tuner.finetune(llama, sentences(8), RandomState(0))
+
+    assert tuner.n_steps_ == 0
+    assert are_equal(weights_of(tuned), weights_of(llama))
+
+
+@pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
+def test_the_schedule_reaches_its_end_by_the_end_of_the_time(
+    llama, gradient_accumulation_steps
+):
+    tuner = FineTuner(
+        n_epochs=10**6,
+        learning_rate=0.01,
+        batch_size=4,
+        max_time=1.0,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+    )
+
+    with pytest.warns(ConvergenceWarning, match=r"max_time=1\.0 seconds ended"):
+        tuner.finetune(llama, sentences(8), RandomState(0))
+
+    assert 0 < tuner.n_steps_ < 10**6
+    assert tuner.history_[-1]["learning_rate"] < 0.5 * 0.01
+
+
+def test_time_to_spare_changes_nothing_and_warns_of_nothing(llama):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuner = FineTuner(n_epochs=2, batch_size=4, max_time=1e6)
+        tuner.finetune(llama, sentences(8), RandomState(0))
+
+    assert tuner.n_steps_ == 4
+
+
+# Early stopping
+
+
+def test_early_stopping_keeps_the_best_weights(llama):
+    monitor = MetricsInTurn([0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9])
+    tuner = FineTuner(n_epochs=20, batch_size=4, n_iter_no_change=3)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuned = tuner.finetune(llama, sentences(8), RandomState(0), monitor=monitor)
+
+    # The second metric is the best; three follow that are not better.
+    monitored = [epoch["monitored"] for epoch in tuner.history_]
+    assert monitored == [0.1, 0.5, 0.4, 0.5, 0.3]
+    assert tuner.n_steps_ == 10
+    assert are_equal(weights_of(tuned), monitor.seen[1])
+    assert not are_equal(weights_of(tuned), monitor.seen[-1])
+
+
+def test_the_best_weights_are_kept_without_an_early_stop(llama):
+    monitor = MetricsInTurn([-3.0, -1.0, -2.0])
+    tuner = FineTuner(n_epochs=3, batch_size=4)
+
+    tuned = tuner.finetune(llama, sentences(8), RandomState(0), monitor=monitor)
+
+    assert len(tuner.history_) == 3
+    assert are_equal(weights_of(tuned), monitor.seen[1])
+
+
+def test_a_monitor_may_score_while_training_goes_on(gpt2):
+    corpus = sentences(8)
+    losses = []
+
+    def monitor(lm):
+        losses.append(own_loss(lm, corpus))
+        return -losses[-1]
+
+    tuner = FineTuner(n_epochs=4, batch_size=4)
+    tuned = tuner.finetune(gpt2, corpus, RandomState(0), monitor=monitor)
+
+    assert own_loss(tuned, corpus) == pytest.approx(min(losses), rel=1e-6)
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("gradient_accumulation_steps", [1, 3])
+def test_after_an_interrupt_the_next_fit_is_as_ever(gpt2, gradient_accumulation_steps):
+    def interrupt(lm):
+        raise KeyboardInterrupt
+
+    def tuned(monitor=None):
+        tuner = FineTuner(
+            n_epochs=2,
+            batch_size=4,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+        )
+        return weights_of(
+            tuner.finetune(gpt2, sentences(8), RandomState(0), monitor=monitor)
+        )
+
+    before, base = tuned(), weights_of(gpt2)
+    torch_state = torch.get_rng_state()
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(interrupt)
+
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert are_equal(weights_of(gpt2), base)
+    after = []
+    thread = threading.Thread(target=lambda: after.append(tuned()))
+    thread.start()  # a lock left held would stop another thread
+    thread.join(timeout=60)
+    assert are_equal(after[0], before)
+
+
+# The world outside
+
+
+def global_state():
+    """Return what a fit could change outside of itself, in comparable form."""
+    loggers = dict(logging.root.manager.loggerDict)
+    return {
+        "environment": dict(os.environ),
+        "numpy": str(np.random.get_state()),  # noqa: NPY002
+        "python": random.getstate(),
+        "torch": torch.get_rng_state().tolist(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "torch settings": (
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_autocast_enabled("cpu"),
+        ),
+        "warnings": list(warnings.filters),
+        "levels": {
+            name: logger.level
+            for name, logger in loggers.items()
+            if isinstance(logger, logging.Logger)
+        },
+        "root level": logging.root.level,
+        "transformers": (
+            transformers_logging.get_verbosity(),
+            transformers_logging.is_progress_bar_enabled(),
+        ),
+        "errors": np.geterr(),
+        "running threads": threading.active_count(),
+    }
+
+
+def test_no_global_state_is_changed(llama_folder, tmp_path):
+    def load_tune_score_and_save():
+        lm = LanguageModel.load(llama_folder)
+        tuner = FineTuner(max_steps=2, mixed_precision="bf16")
+        tuned = tuner.finetune(lm, sentences(8), RandomState(0), monitor=lambda lm: 0.0)
+        scores_of(tuned, sentences(8))
+        tuned.save(tmp_path)
+        LanguageModel.load(tmp_path)
+
+    load_tune_score_and_save()  # libraries import parts of themselves the first time
+    before = global_state()
+
+    load_tune_score_and_save()
+
+    assert global_state() == before
+
+
+def test_two_threads_fit_at_once(llama):
+    def tuned(seed):
+        tuner = FineTuner(n_epochs=2, batch_size=4, gradient_accumulation_steps=seed)
+        return weights_of(tuner.finetune(llama, sentences(10), RandomState(seed)))
+
+    alone = {seed: tuned(seed) for seed in (1, 2)}
+    together = {}
+
+    threads = [
+        threading.Thread(target=lambda seed=seed: together.update({seed: tuned(seed)}))
+        for seed in (1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+
+    assert are_equal(together[1], alone[1])
+    assert are_equal(together[2], alone[2])
+
+
+@pytest.mark.parametrize("mixed_precision", ["bf16", "fp16"])
+def test_mixed_precision_learns_and_stays_finite(gpt2, mixed_precision):
+    corpus = sentences(20)
+    tuner = FineTuner(n_epochs=8, batch_size=5, mixed_precision=mixed_precision)
+
+    tuned = tuner.finetune(gpt2, corpus, RandomState(0))
+
+    assert all(np.isfinite(epoch["loss"]) for epoch in tuner.history_)
+    assert all(weight.isfinite().all() for weight in tuned.model.parameters())
+    assert tuned.model.dtype == torch.float32
+    assert own_loss(tuned, corpus) < 0.8 * own_loss(gpt2, corpus)
+
+
+def test_a_bar_is_shown_only_if_asked_for(llama, capfd):
+    tuner = FineTuner(n_epochs=2, batch_size=4)
+
+    tuner.finetune(llama, sentences(8), RandomState(0))
+    quiet = capfd.readouterr()
+    tuner.finetune(llama, sentences(8), RandomState(0), verbose=1)
+    shown = capfd.readouterr()
+
+    assert quiet.out == quiet.err == shown.out == ""
+    assert "fine-tuning: 100%" in shown.err
+    assert "4/4" in shown.err
+    assert "loss=" in shown.err

@@ -1,0 +1,462 @@
+import json
+import socket
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from tokenizers import normalizers, processors
+from torch.overrides import TorchFunctionMode
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from liftlearn import LanguageModel
+from liftlearn._language_model import AnswerScorer
+
+PROMPTS = ["age is 41, job is nurse. Retired?", "Retired?", "x0 53 x1 c7 y?"]
+ANSWER_SETS = {
+    "prefixes": ["1", "12", "123"],
+    "one token": ["a", "b", "c"],
+    "one answer": ["yes"],
+    "several levels": ["no", "not yet", "yes", "yes, last year", "yes, long ago", "y"],
+    "grid": [f"{i / 10:.1f}" for i in range(8, 13)],
+    "with control tokens": ["</s>", "<|endoftext|>", "<s></s>", "<"],
+}
+
+
+@pytest.fixture(params=["embedded", "gpt2", "llama"])
+def lm(request):
+    if request.param == "embedded":
+        return LanguageModel.load()
+    return LanguageModel.load(request.getfixturevalue(f"{request.param}_folder"))
+
+
+@pytest.fixture
+def llama(llama_folder):
+    return LanguageModel.load(llama_folder)
+
+
+def tolerance(lm):
+    """Return the relative rounding error that the model's precision allows."""
+    return 1e-10 if lm.model.dtype == torch.float64 else 2e-5
+
+
+def token_paths(lm, answers):
+    """Return the tokens of each answer with the end mark."""
+    written = lm.tokenizer(
+        [f" {answer}" for answer in answers],
+        add_special_tokens=False,
+        split_special_tokens=True,
+    )["input_ids"]
+    return [[*ids, lm.tokenizer.eos_token_id] for ids in written]
+
+
+def plain_score(lm, prompt, path, rival_paths):
+    """Return the sum over an answer's tokens of the log-softmax among their rivals.
+
+    The text is read at once, with no pads and no cache. Without rival paths each token
+    competes with the whole vocabulary.
+    """
+    ids = lm.tokenizer(prompt, split_special_tokens=True)["input_ids"]
+    with torch.no_grad():
+        logits = lm.model(torch.tensor([ids + path])).logits[0].double()
+    total = 0.0
+    for depth, token in enumerate(path):
+        follows = logits[len(ids) + depth - 1]
+        rivals = {p[depth] for p in rival_paths if p[:depth] == path[:depth]}
+        among = follows[sorted(rivals)] if rivals else follows
+        total += (follows[token] - among.logsumexp(0)).item()
+    return total
+
+
+def expected_scores(lm, prompts, answers):
+    paths = token_paths(lm, answers)
+    return [[plain_score(lm, p, path, paths) for path in paths] for p in prompts]
+
+
+def followed(lm, scorer, prompts, answers):
+    """Return a batch of prompts, each followed by its answer but for the last token."""
+    tokens = [
+        prompt + scorer.paths[answer][:-1]
+        for prompt, answer in zip(lm.prompt_tokens(prompts), answers, strict=True)
+    ]
+    return {**lm.padded(tokens), "answer": torch.tensor(answers)}
+
+
+# Scores
+
+
+@pytest.mark.parametrize("answers", ANSWER_SETS.values(), ids=ANSWER_SETS)
+def test_a_score_is_the_sum_over_the_answers_tokens(lm, answers):
+    expected = expected_scores(lm, PROMPTS, answers)
+
+    for batch_size in (1, 2, 64, None):
+        scores = lm.score(PROMPTS, answers, batch_size=batch_size)
+
+        assert scores.shape == (len(PROMPTS), len(answers))
+        assert scores.dtype == np.float64
+        np.testing.assert_allclose(scores, expected, rtol=tolerance(lm), atol=1e-12)
+
+
+@pytest.mark.parametrize("answers", ANSWER_SETS.values(), ids=ANSWER_SETS)
+def test_probabilities_of_the_answers_sum_to_1(lm, answers):
+    scores = lm.score(PROMPTS, answers)
+
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_a_single_answer_is_certain(lm):
+    scores = lm.score(PROMPTS, ["yes"])
+
+    assert scores.tolist() == [[0.0]] * 3
+
+
+@pytest.mark.parametrize("name", sorted(ANSWER_SETS.keys() - {"one answer"}))
+def test_the_training_loss_is_the_prediction_score(lm, name):
+    answers = ANSWER_SETS[name]
+    scorer = AnswerScorer(lm.model, lm.trie(answers))
+    prompts = PROMPTS * len(answers)
+    own = np.repeat(np.arange(len(answers)), len(PROMPTS)).tolist()
+
+    with torch.no_grad():
+        trained = scorer(**followed(lm, scorer, prompts, own)).numpy()
+
+    used = lm.score(prompts, answers)[np.arange(len(own)), own]
+    np.testing.assert_allclose(trained, used, rtol=tolerance(lm), atol=1e-12)
+
+
+@pytest.mark.parametrize("answers", ANSWER_SETS.values(), ids=ANSWER_SETS)
+def test_unconstrained_the_score_is_the_whole_texts_log_likelihood(lm, answers):
+    scorer = AnswerScorer(lm.model, lm.trie(answers), constrained=False)
+    prompts = PROMPTS * len(answers)
+    own = np.repeat(np.arange(len(answers)), len(PROMPTS)).tolist()
+
+    with torch.no_grad():
+        scores = scorer(**followed(lm, scorer, prompts, own)).numpy()
+
+    paths = token_paths(lm, answers)
+    expected = [
+        plain_score(lm, prompt, paths[answer], [])
+        for prompt, answer in zip(prompts, own, strict=True)
+    ]
+    np.testing.assert_allclose(scores, expected, rtol=tolerance(lm))
+
+
+def test_an_empty_prompt_is_scored(lm):
+    alone = lm.score([""], ["1", "12", "2"])
+    among = lm.score(["", *PROMPTS], ["1", "12", "2"])
+
+    np.testing.assert_allclose(np.exp(alone).sum(), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(alone[0], among[0], rtol=1e-4)
+
+
+def test_neighbours_order_and_batch_size_do_not_change_the_embedded_models_scores():
+    lm = LanguageModel.load()
+    random = np.random.RandomState(0)
+    prompts = [" ".join(["x0 5", "job is"] * random.randint(1, 9)) for _ in range(12)]
+    answers = ["1", "12", "123", "y1", "y7", "no"]
+    order = random.permutation(12)
+
+    together = lm.score(prompts, answers)
+
+    alone = np.vstack([lm.score([prompt], answers) for prompt in prompts])
+    shuffled = lm.score([prompts[i] for i in order], answers)
+    in_fives = lm.score(prompts, answers, batch_size=5)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(together[order], shuffled, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(together, in_fives, rtol=0, atol=1e-12)
+
+
+def test_scoring_leaves_the_models_mode_as_it_was(gpt2_folder):
+    tuned = LanguageModel.load(gpt2_folder).trainable_copy()
+
+    with_dropout_off = [tuned.score(PROMPTS, ["a", "b"]) for _ in range(2)]
+
+    assert tuned.model.training
+    np.testing.assert_array_equal(*with_dropout_off)
+
+
+# What is computed
+
+
+def tokens_read(lm, prompts, answers):
+    """Return how many tokens enter the model while it scores, pads included."""
+    counts = []
+    hook = lm.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, inputs: counts.append(inputs[0].numel())
+    )
+    with hook:
+        lm.score(prompts, answers)
+    return sum(counts)
+
+
+def test_a_prompt_is_read_once_however_many_answers_there_are(lm):
+    n_tokens = sum(map(len, lm.prompt_tokens(["Retired?"] * 5)))
+    few, many = ["a", "b"], list("abcdefghijklmnop")
+
+    counts = [tokens_read(lm, ["Retired?"] * 5, answers) for answers in (few, many)]
+
+    # The node after " " is read once for each prompt where the space is a token.
+    n_inner = sum(map(len, lm.trie(few).nodes)) * 5
+    assert counts == [n_tokens + n_inner] * 2
+
+
+def test_longer_answers_cost_their_own_tokens_only(llama):
+    answers = ANSWER_SETS["several levels"]
+    n_prompt = len(llama.prompt_tokens(["Retired?"])[0])
+
+    count = tokens_read(llama, ["Retired?"], answers)
+
+    assert count == n_prompt + sum(map(len, llama.trie(answers).nodes))
+
+
+class Widths(TorchFunctionMode):
+    """Notes the last dimension of each tensor that an operation gives."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.ndim:
+            self.seen.add(result.shape[-1])
+        return result
+
+
+def test_only_the_head_columns_that_can_follow_are_computed(llama):
+    answers = ["1", "12", "123"]
+    n_words = llama.model.config.vocab_size
+    with Widths() as whole:
+        llama.model(torch.tensor([[1, 2]]))
+    assert n_words in whole.seen
+
+    with Widths() as widths:
+        llama.score(PROMPTS, answers)
+
+    n_columns = len({"2", "3", "end"})  # "1" is certain
+    assert n_words not in widths.seen
+    assert n_columns in widths.seen
+
+
+# Text and tokens
+
+
+@pytest.mark.parametrize("text", ["</s>", "<s>", "<pad>", "<|endoftext|>"])
+def test_text_cannot_write_control_tokens(lm, text):
+    control = set(lm.tokenizer.all_special_ids)
+    start = lm.tokenizer("")["input_ids"]
+
+    (tokens,) = lm.prompt_tokens([f"job is {text}{text}. Retired?"])
+    path = lm.trie([text, "other"]).whole[0]
+
+    assert tokens[: len(start)] == start
+    assert not control & set(tokens[len(start) :])
+    assert path[-1] == lm.tokenizer.eos_token_id
+    assert not control & set(path[:-1])
+
+
+class NotesSplitting:
+    """Notes whether each call of a tokenizer splits control tokens in the text."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.eos_token_id = tokenizer.eos_token_id
+        self.splits = []
+
+    def __call__(self, text, **options):
+        self.splits.append(options.get("split_special_tokens", False))
+        return self.tokenizer(text, **options)
+
+
+def test_no_call_of_the_tokenizer_lets_other_threads_write_control_tokens(llama):
+    # transformers switches the whole tokenizer, which all threads share, at each call.
+    tokenizer = NotesSplitting(llama.tokenizer)
+    lm = LanguageModel(llama.model, tokenizer)
+
+    lm.prompt_tokens(["</s>"])
+    lm.trie(["</s>", "other"])
+
+    assert tokenizer.splits == [True] * len(tokenizer.splits)
+    assert len(tokenizer.splits) >= 2
+
+
+def test_a_row_too_long_for_the_model_is_named(lm):
+    limit = lm.model.config.max_position_embeddings
+    n_tokens = len(lm.tokenizer("~" * limit)["input_ids"])
+    n_tokens += lm.trie(["1", "12"]).depth
+
+    with pytest.raises(ValueError, match=f"Row 1 is {n_tokens} tokens.*{limit}"):
+        lm.score(["Retired?", "~" * limit], ["1", "12"])
+
+
+def test_a_row_that_just_fits_is_scored(gpt2_folder):
+    lm = LanguageModel.load(gpt2_folder)
+    limit, depth = lm.model.config.max_position_embeddings, lm.trie(["1", "12"]).depth
+
+    scores = lm.score(["~" * (limit - depth)], ["1", "12"])
+
+    np.testing.assert_allclose(np.exp(scores).sum(), 1.0, rtol=1e-6)
+    with pytest.raises(ValueError, match="Row 0"):
+        lm.score(["~" * (limit - depth + 1)], ["1", "12"])
+
+
+def test_answers_of_the_same_tokens_are_refused(llama_folder):
+    lm = LanguageModel.load(llama_folder)
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+
+    with pytest.raises(ValueError, match=r"\['Yes', 'yes'\] have the same tokens"):
+        LanguageModel(lm.model, tokenizer).score(["Retired?"], ["no", "Yes", "yes"])
+
+
+def test_a_tokenizer_without_an_end_mark_is_refused(llama_folder):
+    lm = LanguageModel.load(llama_folder)
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    tokenizer.eos_token = None
+
+    with pytest.raises(ValueError, match="no end-of-sequence token"):
+        LanguageModel(lm.model, tokenizer).score(["Retired?"], ["no", "yes"])
+
+
+def test_an_end_mark_after_each_text_is_not_read_before_the_answer(llama_folder):
+    lm = LanguageModel.load(llama_folder)
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    start, end = ("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[start, end]
+    )
+
+    tokens = LanguageModel(lm.model, tokenizer).prompt_tokens(PROMPTS)
+
+    assert tokenizer("")["input_ids"] == [start[1], end[1]]
+    assert tokens == lm.prompt_tokens(PROMPTS)
+
+
+# Load and save
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"'.*nowhere' does not exist"):
+        LanguageModel.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="nowhere' does not exist"):
+        LanguageModel.load("./nowhere")
+
+
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "notes.txt").write_text("no model")
+
+    with pytest.raises(ValueError, match=r"notes\.txt' is a file"):
+        LanguageModel.load(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="Could not load a causal language model"):
+        LanguageModel.load(tmp_path)
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(ValueError, match="Could not load a causal language model"):
+        LanguageModel.load(str(tmp_path))
+
+
+def test_an_unknown_name_offline_says_what_is_needed(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise AssertionError("The test must not reach the network.")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+
+    with pytest.raises(ValueError, match=r"'liftlearn/no-such-model'.*a connection"):
+        LanguageModel.load("liftlearn/no-such-model")
+
+
+def test_a_saved_model_gives_the_same_scores(lm, tmp_path):
+    answers = ANSWER_SETS["several levels"]
+    tuned = lm.trainable_copy()
+    with torch.no_grad():
+        tuned.model.get_input_embeddings().weight += 0.01
+    tuned = tuned.scoring_copy()
+
+    tuned.save(tmp_path)
+
+    loaded = LanguageModel.load(tmp_path)
+    assert loaded.preferences == lm.preferences
+    assert loaded.model.dtype == lm.model.dtype
+    np.testing.assert_array_equal(
+        loaded.score(PROMPTS, answers), tuned.score(PROMPTS, answers)
+    )
+    assert np.abs(loaded.score(PROMPTS, answers) - lm.score(PROMPTS, answers)).max() > 0
+
+
+def test_preferences_stand_in_the_config(llama_folder, tmp_path):
+    LanguageModel.load(llama_folder).save(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    preferences = {"precision": "float64", "regression": {"decoder": {"point": "mean"}}}
+    path.write_text(json.dumps({**config, "liftlearn": preferences}))
+
+    loaded = LanguageModel.load(tmp_path)
+
+    assert LanguageModel.load(llama_folder).preferences == {}
+    assert loaded.preferences == preferences
+    assert loaded.model.dtype == torch.float64
+
+
+def test_a_saved_model_holds_no_code(lm, tmp_path):
+    lm.save(tmp_path)
+
+    endings = {path.suffix for path in Path(tmp_path).iterdir()}
+    assert endings == {".json", ".safetensors"}
+
+
+def test_loading_twice_shares_the_weights(llama_folder):
+    first, second = (LanguageModel.load(llama_folder) for _ in range(2))
+
+    assert first.model is second.model
+    assert not first.model.training
+    assert not any(weight.requires_grad for weight in first.model.parameters())
+
+
+def test_a_folder_written_anew_is_loaded_anew(llama_folder, tmp_path):
+    lm = LanguageModel.load(llama_folder)
+    lm.save(tmp_path)
+    before = LanguageModel.load(tmp_path).score(PROMPTS, ["a", "b"])
+    changed = lm.trainable_copy()
+    with torch.no_grad():
+        changed.model.get_input_embeddings().weight *= 2
+
+    changed.save(tmp_path)
+
+    after = LanguageModel.load(tmp_path).score(PROMPTS, ["a", "b"])
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_copies_have_weights_of_their_own(lm):
+    before = lm.score(PROMPTS, ["a", "b"])
+
+    for copied in (lm.trainable_copy(), lm.scoring_copy()):
+        with torch.no_grad():
+            for weight in copied.model.parameters():
+                weight.zero_()
+
+    np.testing.assert_array_equal(lm.score(PROMPTS, ["a", "b"]), before)
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_loading_and_saving_show_no_bars_and_keep_the_setting(
+    llama_folder, tmp_path, capfd, is_shown
+):
+    was_shown = transformers_logging.is_progress_bar_enabled()
+    switch = (
+        transformers_logging.disable_progress_bar,
+        transformers_logging.enable_progress_bar,
+    )
+    switch[is_shown]()
+    try:
+        LanguageModel.load(llama_folder).save(tmp_path / "model")
+        LanguageModel.load(tmp_path / "model")
+        with pytest.raises(ValueError, match="Could not load"):
+            LanguageModel.load(tmp_path)
+
+        assert transformers_logging.is_progress_bar_enabled() == is_shown
+        assert "%" not in capfd.readouterr().err
+    finally:
+        switch[was_shown]()
