@@ -66,7 +66,8 @@ class _LIFT(BaseEstimator):
             is_reached = any(key.startswith(f"{name}__") for key in params)
             if is_reached and params.get(name, getattr(self, name)) is None:
                 params[name] = part()
-        return super().set_params(**params)
+        super().set_params(**params)
+        return self
 
     def _fit(
         self, table: pd.DataFrame, y: Any, target: NDArray[Any], weight: NDArray[Any]
@@ -103,7 +104,7 @@ class _LIFT(BaseEstimator):
         chosen = []
         for name, default in self._parts.items():
             given = getattr(self, name)
-            part = default() if given is None else clone(given, safe=False)
+            part: Any = default() if given is None else clone(given, safe=False)
             if isinstance(part, default):
                 settled = part.get_params(deep=False)
                 part.set_params(
@@ -237,7 +238,7 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fine-tune the model on a table and its labels.
 
@@ -288,7 +289,10 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
             Probabilities in the order of ``classes_``; each row sums to 1.
         """
         prompts = self._prompts(X)
-        return self.decoder_.predict_proba(self.language_model_, prompts)
+        proba: NDArray[np.float64] = self.decoder_.predict_proba(
+            self.language_model_, prompts
+        )
+        return proba
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of the probability of each class.
@@ -319,7 +323,8 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
             One of ``classes_`` for each row.
         """
         proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return labels
 
     def _monitor(
         self, prompts: list[str], target: NDArray[Any]
@@ -422,7 +427,7 @@ class LIFTRegressor(RegressorMixin, _LIFT):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fine-tune the model on a table and its numbers.
 
@@ -475,9 +480,10 @@ class LIFTRegressor(RegressorMixin, _LIFT):
             Standard deviation of each row's distribution; only if ``return_std``.
         """
         prompts = self._prompts(X)
-        return self.decoder_.predict(
-            self.language_model_, prompts, return_std=return_std
-        )
+        predicted: (
+            NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
+        ) = self.decoder_.predict(self.language_model_, prompts, return_std=return_std)
+        return predicted
 
     def _monitor(
         self, prompts: list[str], target: NDArray[Any]
@@ -519,14 +525,16 @@ def _distinct_rows(
     _, first, inverse = np.unique(
         np.column_stack(codes), axis=0, return_index=True, return_inverse=True
     )
-    return present[first], np.bincount(inverse.ravel(), weight[present])
+    total: NDArray[np.float64] = np.bincount(inverse.ravel(), weight[present])
+    return present[first], total
 
 
 def _codes(cells: pd.Series) -> NDArray[np.intp]:
     """Return the place of each cell among the sorted distinct ones; -1 if missing."""
     if cells.dtype == object:  # unlike types can't be sorted, lists not be compared
         cells = cells.map(repr, na_action="ignore")
-    return pd.factorize(cells, sort=True)[0]
+    codes: NDArray[np.intp] = pd.factorize(cells, sort=True)[0]
+    return codes
 
 
 def _weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:
@@ -556,9 +564,12 @@ def _class_weight(
                 f"none for {missing!r}. Write the classes as they stand in y."
             )
         return np.array([class_weight.get(name, 1.0) for name in names])[index]
-    total = np.bincount(index, weight)
+    total: NDArray[np.float64] = np.bincount(index, weight)
     n_present = np.count_nonzero(total)  # a class of no weight has no rows
-    return total.sum() / (n_present * np.where(total, total, np.inf))[index]
+    share: NDArray[np.float64] = (
+        total.sum() / n_present / np.where(total, total, np.inf)
+    )
+    return share[index]
 
 
 def _held_out(
