@@ -21,6 +21,10 @@ _N_CODES = 128
 _MARGIN = 0.02
 # A plain grid has at most so many numbers.
 _MOST_PLAIN = 500
+# Numbers are dithered by this share of the grid over the root of the count of targets,
+# as kernels narrow with more data, and by no more than the other share.
+_DITHER = 0.4
+_MOST_DITHER = 0.05
 
 
 class LabelAnswers:
@@ -108,6 +112,9 @@ class NumberAnswers:
         From a number to its place on the grid, in [0, 1]; each answer has equal room.
     low, high : float
         The least and the greatest number that can be predicted.
+    n_targets : int
+        How many targets there are to learn from: the fewer, the wider they are
+        dithered.
 
     Attributes
     ----------
@@ -115,11 +122,15 @@ class NumberAnswers:
         The number in the middle of each answer's room.
     """
 
-    def __init__(self, texts: list[str], scale: Scale, low: float, high: float) -> None:
+    def __init__(
+        self, texts: list[str], scale: Scale, low: float, high: float, n_targets: int
+    ) -> None:
         self.texts = texts
         self.low = low
         self.high = high
         self._scale = scale
+        share = min(_DITHER / np.sqrt(n_targets), _MOST_DITHER)
+        self._dither = max(0.5, share * len(texts))  # half the room of one answer
         self.numbers = self.number_at(np.arange(len(texts), dtype=np.float64) + 0.5)
 
     def number_at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,13 +143,17 @@ class NumberAnswers:
     ) -> NDArray[np.intp]:
         """Return the index of each number's answer, dithered where ``rng`` is given.
 
-        A dithered number is moved by up to half an answer's room at random, so that
-        over many epochs its two neighbours share it in proportion to nearness: the mean
-        over answers is finer than the grid.
+        A dithered number is moved at random, by half an answer's room or more, so that
+        over many epochs neighbouring answers share it in proportion to nearness: the
+        mean over answers is finer than the grid, and few targets are not learnt by
+        heart.
         """
-        places = self._scale.position(y) * len(self.texts)
+        room = len(self.texts)
+        places = self._scale.position(y) * room
         if rng is not None:
-            places = places + rng.uniform(-0.5, 0.5, len(places))
+            # Less near the grid's ends, where a clipped move would change the mean.
+            inside = np.minimum(places, room - places).clip(0.5, self._dither)
+            places = places + inside * rng.uniform(-1.0, 1.0, len(places))
         return np.floor(places).astype(np.intp).clip(0, len(self.texts) - 1)
 
     def read(self, indices: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -174,12 +189,12 @@ def scaled_grid(
             np.concatenate([ends[:1], inner.knots[inside], ends[1:]]),
             np.concatenate([[0.0], inner.positions[inside], [1.0]]),
         )
-    return NumberAnswers(fixed_digits(2), scale, least, greatest)
+    return NumberAnswers(fixed_digits(2), scale, least, greatest, len(y))
 
 
 def _constant(text: str, number: float) -> NumberAnswers:
     scale = Scale(np.array([number]), np.array([0.5]))
-    return NumberAnswers([text], scale, number, number)
+    return NumberAnswers([text], scale, number, number, 1)
 
 
 def plain_grid(
@@ -203,7 +218,8 @@ def plain_grid(
     decimals = max(0, -int(np.floor(np.log10(step))))
     texts = [f"{count * step:.{decimals}f}" for count in counts]
     ends = np.array([counts[0] - 0.5, counts[-1] + 0.5]) * step
-    return NumberAnswers(texts, Scale(ends, np.array([0.0, 1.0])), least, greatest)
+    scale = Scale(ends, np.array([0.0, 1.0]))
+    return NumberAnswers(texts, scale, least, greatest, len(y))
 
 
 def _range(

@@ -34,7 +34,7 @@ from liftlearn._validation import (
 class _LIFT(BaseEstimator):
     """What the classifier and the regressor share: the way from a table to a model."""
 
-    _parts: ClassVar[dict[str, type]]
+    _parts: ClassVar[dict[str, type[BaseEstimator]]]
     _task: ClassVar[str]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -204,7 +204,7 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
     array([0, 1])
     """
 
-    _parts: ClassVar[dict[str, type]] = {
+    _parts: ClassVar[dict[str, type[BaseEstimator]]] = {
         "encoder": RowEncoder,
         "finetuner": FineTuner,
         "decoder": LabelDecoder,
@@ -396,7 +396,7 @@ class LIFTRegressor(RegressorMixin, _LIFT):
     (2,)
     """
 
-    _parts: ClassVar[dict[str, type]] = {
+    _parts: ClassVar[dict[str, type[BaseEstimator]]] = {
         "encoder": RowEncoder,
         "finetuner": FineTuner,
         "decoder": NumberDecoder,
@@ -525,8 +525,8 @@ def _distinct_rows(
     _, first, inverse = np.unique(
         np.column_stack(codes), axis=0, return_index=True, return_inverse=True
     )
-    total: NDArray[np.float64] = np.bincount(inverse.ravel(), weight[present])
-    return present[first], total
+    total = np.bincount(inverse.ravel(), weight[present])
+    return present[first], total.astype(np.float64)
 
 
 def _codes(cells: pd.Series) -> NDArray[np.intp]:
@@ -564,7 +564,7 @@ def _class_weight(
                 f"none for {missing!r}. Write the classes as they stand in y."
             )
         return np.array([class_weight.get(name, 1.0) for name in names])[index]
-    total: NDArray[np.float64] = np.bincount(index, weight)
+    total = np.bincount(index, weight).astype(np.float64)
     n_present = np.count_nonzero(total)  # a class of no weight has no rows
     share: NDArray[np.float64] = (
         total.sum() / n_present / np.where(total, total, np.inf)

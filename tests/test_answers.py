@@ -187,14 +187,14 @@ def test_dithered_answers_are_unbiased(grid_of):
 
     written = [grid.read(grid.write(y, rng)) for _ in range(4000)]
 
-    room = np.diff(grid.numbers).max()
-    # One dithered answer has a standard deviation of at most half a room.
-    tolerance = 5 * 0.5 * room / np.sqrt(4000)
+    # A dither of 5 % of the grid each way has a standard deviation of 5 % / sqrt(3).
+    deviation = 0.05 * (grid.high - grid.low) / np.sqrt(3)
+    tolerance = 5 * deviation / np.sqrt(4000)
     np.testing.assert_allclose(np.mean(written, axis=0), y, rtol=0, atol=tolerance)
 
 
-def test_a_dithered_number_goes_to_one_of_its_two_neighbours(grid_of):
-    grid = grid_of(np.array([0.5, 100.5]), low=None, high=None)
+def test_one_of_many_targets_is_dithered_to_its_two_neighbours(grid_of):
+    grid = grid_of(np.linspace(0.5, 100.5, 200_000), low=None, high=None)
     rng = np.random.RandomState(0)
     y = np.full(500, 33.3)
 
@@ -202,6 +202,17 @@ def test_a_dithered_number_goes_to_one_of_its_two_neighbours(grid_of):
 
     neighbours = np.sort(np.abs(grid.numbers - 33.3))[:2]
     np.testing.assert_allclose(sorted(abs(n - 33.3) for n in written), neighbours)
+
+
+@pytest.mark.parametrize(("n_targets", "reach"), [(2, 0.05), (400, 0.02)])
+def test_few_targets_are_dithered_further(grid_of, n_targets, reach):
+    grid = grid_of(np.linspace(0.5, 100.5, n_targets), low=None, high=None)
+    rng = np.random.RandomState(0)
+
+    written = grid.read(grid.write(np.full(2000, 50.5), rng))
+
+    length = grid.high - grid.low
+    np.testing.assert_allclose(np.ptp(written) / 2, reach * length, atol=0.01 * length)
 
 
 def test_a_quantile_grid_gives_equal_room_to_equally_many_targets():
