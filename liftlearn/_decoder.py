@@ -136,8 +136,8 @@ class NumberDecoder(BaseEstimator):
     -----
     In training a target is moved at random each time it is written, by up to half the
     distance of two numbers of the grid or, where targets are few, by up to
-    ``0.4 / sqrt(n_samples)`` of the grid, at most 5 %. So predictions are finer than the
-    grid, and few targets are not learnt by heart.
+    ``0.4 / sqrt(n_samples)`` of the grid, at most 5 %. So predictions are finer than
+    the grid, and few targets are not learnt by heart.
 
     Examples
     --------

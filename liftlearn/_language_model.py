@@ -93,6 +93,7 @@ class LanguageModel:
 
     @property
     def preferences(self) -> dict[str, Any]:
+        """Parameters of the parts that suit this model, for each task."""
         preferences: dict[str, Any] = (
             getattr(self.model.config, "liftlearn", None) or {}
         )
@@ -112,19 +113,46 @@ class LanguageModel:
         self.tokenizer.save_pretrained(folder)
 
     def trainable_copy(self) -> Self:
-        """Return a copy with float32 weights of its own, in training mode."""
+        """Return a copy to train, which shares no weights with this one.
+
+        Returns
+        -------
+        lm : LanguageModel
+            In training mode, with float32 weights that require gradients.
+        """
         model = copy.deepcopy(self.model).float().requires_grad_(True)
         return type(self)(model.train(), self.tokenizer)
 
     def scoring_copy(self) -> Self:
-        """Return a copy with weights of its own, in the precision that scores."""
+        """Return a copy to score with, which shares no weights with this one.
+
+        Returns
+        -------
+        lm : LanguageModel
+            In evaluation mode, in the precision that the model prefers.
+        """
         model = copy.deepcopy(self.model)
         return type(self)(_ready_to_score(model), self.tokenizer)
 
     def prompt_tokens(self, prompts: Sequence[str], n_more: int = 0) -> list[list[int]]:
         """Return the tokens of each prompt, with what the model wants before them.
 
-        ``n_more`` tokens of an answer must fit behind each prompt.
+        Parameters
+        ----------
+        prompts : sequence of str
+            The sentences.
+        n_more : int, default=0
+            Tokens of an answer that must fit behind each prompt.
+
+        Returns
+        -------
+        tokens : list of list of int
+            The tokens of each prompt.
+
+        Raises
+        ------
+        ValueError
+            If a prompt and its answer are longer than the model can read.
         """
         end = self.tokenizer.eos_token_id
         # Splitting is switched for the whole tokenizer, which threads share.
@@ -145,7 +173,23 @@ class LanguageModel:
         return tokens
 
     def trie(self, answers: Sequence[str]) -> Trie:
-        """Return the trie of the answers' tokens."""
+        """Return the trie of the answers' tokens.
+
+        Parameters
+        ----------
+        answers : sequence of str
+            Distinct answers.
+
+        Returns
+        -------
+        trie : Trie
+            Their tokens as a tree.
+
+        Raises
+        ------
+        ValueError
+            If two answers have the same tokens, or the tokenizer has no end mark.
+        """
         # A leading space, as in running text: most vocabularies hold words with it.
         paths = self._tokens([f" {answer}" for answer in answers])
         end = self.tokenizer.eos_token_id
@@ -216,7 +260,18 @@ class LanguageModel:
         return scores
 
     def padded(self, tokens: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Return token lists as tensors, padded on the left to the longest."""
+        """Return token lists as tensors, padded on the left to the longest.
+
+        Parameters
+        ----------
+        tokens : sequence of sequence of int
+            The tokens of each row.
+
+        Returns
+        -------
+        batch : dict of str to Tensor
+            ``input_ids`` and ``attention_mask``, each of shape (n_rows, length).
+        """
         length = max(map(len, tokens))
         # Pads are masked: any token will do where a tokenizer has none for them.
         pad = self.tokenizer.pad_token_id or 0

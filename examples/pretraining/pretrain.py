@@ -76,7 +76,7 @@ PREFERENCES: dict[str, Any] = {
         "learning_rate": 1e-3,
         "batch_size": 32,
         "n_epochs": 20,
-        "max_steps": 150,
+        "max_steps": 120,
         "weight_decay": 0.01,
         "warmup_ratio": 0.1,
     },
