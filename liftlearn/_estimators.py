@@ -238,6 +238,7 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
         self.random_state = random_state
         self.verbose = verbose
 
+    # scikit-learn has no types, nor has its decorator.
     @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fine-tune the model on a table and its labels.
@@ -427,6 +428,7 @@ class LIFTRegressor(RegressorMixin, _LIFT):
         self.random_state = random_state
         self.verbose = verbose
 
+    # scikit-learn has no types, nor has its decorator.
     @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fine-tune the model on a table and its numbers.

@@ -135,6 +135,7 @@ def test_without_jitter_a_row_is_augmented_to_itself(table, wording):
 @given(table=tables(), wording=wordings)
 def test_the_callers_table_and_the_global_stream_are_left_alone(table, wording):
     table_before = table.copy(deep=True)
+    # The legacy stream is the one that must not move.
     stream_before = pickle.dumps(np.random.get_state())  # noqa: NPY002
 
     encoder = RowEncoder(jitter=0.1, shuffle_columns=True, **wording).fit(table)

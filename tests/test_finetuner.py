@@ -483,6 +483,7 @@ def global_state():
     loggers = dict(logging.root.manager.loggerDict)
     return {
         "environment": dict(os.environ),
+        # The legacy stream is the one that must not move.
         "numpy": str(np.random.get_state()),  # noqa: NPY002
         "python": random.getstate(),
         "torch": torch.get_rng_state().tolist(),

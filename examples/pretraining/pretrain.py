@@ -102,7 +102,7 @@ codes `y0` to `y127`, and the two questions. All other text is spelled in UTF-8 
 
 ## Pretraining
 
-By `examples/pretraining/pretrain.py` of the liftlearn repository, with its defaults:
+By `examples/pretraining/pretrain.py` of the liftlearn repository:
 Reptile over synthetic tables, each learnt just as `fit` does it, on no real table.
 
 | | |
