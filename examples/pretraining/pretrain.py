@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import (
@@ -62,7 +63,7 @@ AVERAGE_POWER = 7.0
 # Tables under way at once; each starts from the weights that many tables before it.
 WINDOW = 4
 # Tokens read for one table, so that wide ones don't take all the time.
-TASK_TOKENS = 45_000
+TASK_TOKENS = 100_000
 
 PREFERENCES: dict[str, Any] = {
     "encoder": {
@@ -70,7 +71,7 @@ PREFERENCES: dict[str, Any] = {
         "numbers": "scaled",
         "spacing": "mixed",
         "jitter": 0.05,
-        "text_length": 24,
+        "text_length": 48,
     },
     "finetuner": {
         "learning_rate": 1e-3,
@@ -203,8 +204,9 @@ def build_model(
 def draw_corpus(rng: np.random.RandomState) -> Corpus:
     """Draw a table and write it: mostly as the embedded model's users do."""
     drawn = draw_table(np.random.default_rng(rng.randint(2**31)))
-    names = [_word(rng) + f"{i}" for i in range(drawn.X.shape[1])]
-    table = drawn.X.set_axis(names, axis=1)
+    table = drawn.X if rng.uniform() > 0.05 else _widened(drawn.X, rng)
+    names = [_word(rng) + f"{i}" for i in range(table.shape[1])]
+    table = table.set_axis(names, axis=1)
     number = drawn.task == "regression"
     wording = {**PREFERENCES["encoder"], "question": "y=" if number else "y?"}
     narrow = table.shape[1] <= 12
@@ -219,6 +221,15 @@ def draw_corpus(rng: np.random.RandomState) -> Corpus:
     return Corpus(encoder, answers, table, drawn.y, np.ones(len(table)))
 
 
+def _widened(table: pd.DataFrame, rng: np.random.RandomState) -> pd.DataFrame:
+    """Put the columns among so many nearly empty ones that slots take two words."""
+    n_columns = rng.randint(N_SLOTS + 1, 320)
+    cells = rng.standard_normal((len(table), n_columns))
+    cells[rng.uniform(size=cells.shape) < 0.96] = np.nan
+    wide = pd.concat([table, pd.DataFrame(cells, table.index)], axis=1)
+    return wide.iloc[:, rng.permutation(wide.shape[1])]
+
+
 def _answers(target: NDArray[Any], number: bool, rng: np.random.RandomState) -> Any:
     if number:
         if rng.uniform() < 0.08:
@@ -228,7 +239,7 @@ def _answers(target: NDArray[Any], number: bool, rng: np.random.RandomState) -> 
             target, np.ones(len(target)), low=None, high=None, spacing=spacing
         )
     classes = np.unique(target)
-    kind = rng.choice(["codes", "two", "labels", "words"], p=[0.84, 0.04, 0.06, 0.06])
+    kind = rng.choice(["codes", "two", "labels", "words"], p=[0.76, 0.06, 0.08, 0.10])
     if kind == "two":  # as for more classes than there are codes
         words = [f"y{i // 12} y{i % 12}" for i in range(len(classes))]
     elif kind == "words" and len(classes) <= 20:

@@ -71,7 +71,7 @@ def draw_table(rng: np.random.Generator, *, max_rows: int = 1000) -> SyntheticTa
     """
     while True:
         n_rows = int(min(max_rows, 20 * 50 ** rng.beta(2, 1.2)))
-        n_columns = int(np.clip(np.exp(rng.normal(np.log(8), 0.9)), 1, 100))
+        n_columns = int(np.clip(np.exp(rng.normal(np.log(9), 0.9)), 1, 100))
         if rng.random() < 0.375:
             X, y = _regression(rng, n_rows, n_columns)
             return SyntheticTable(X, y, "regression")
@@ -242,12 +242,13 @@ def _causal_nodes(rng: np.random.Generator, n_rows: int, n_nodes: int) -> Floats
 
 
 def _relevant(rng: np.random.Generator, seen: Floats) -> Floats:
-    """Choose the columns that count, a handful mostly, and weigh them."""
+    """Choose the columns that count, a handful mostly, and weigh them: few or alike."""
     n_columns = seen.shape[1]
     n_most = n_columns if rng.random() < 0.2 else min(n_columns, 12)
     n_relevant = int(np.exp(rng.uniform(np.log(min(2, n_most)), np.log(n_most + 0.99))))
     chosen = rng.permutation(n_columns)[:n_relevant]
-    return seen[:, chosen] * rng.gamma(3, 1 / 3, size=n_relevant)
+    shape = rng.choice([0.5, 3.0])
+    return seen[:, chosen] * rng.gamma(shape, 1 / shape, size=n_relevant)
 
 
 def _linear(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
@@ -386,6 +387,9 @@ def _show_columns(
 
 def _draw_kinds(rng: np.random.Generator, n_columns: int) -> list[str]:
     """Draw the kinds of a table's columns: often all numbers, else a mixture."""
+    if n_columns <= 6 and rng.random() < 0.2:
+        kinds = rng.choice(["text", "number", "nominal"], n_columns, p=[0.6, 0.2, 0.2])
+        return [*kinds.tolist()[1:], "text"]
     if rng.random() < 0.4:
         return ["number"] * n_columns
     rare = rng.random() < 0.15
