@@ -1,0 +1,11 @@
+"""A causal language model that scores answers: load, save, tokens, trie, scores.
+
+Prompts and answer texts go in, log-probabilities come out. The boundary between the
+tokens of a prompt and of an answer is made here only, and the function that scores is
+the one that training maximises. The only package that imports transformers.
+"""
+
+from liftlearn._language_model._model import LanguageModel
+from liftlearn._language_model._scorer import AnswerScorer, Trie
+
+__all__ = ["AnswerScorer", "LanguageModel", "Trie"]
