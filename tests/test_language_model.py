@@ -1,14 +1,28 @@
 import json
+import shutil
 import socket
+import sys
 from pathlib import Path
 
+import gguf
 import huggingface_hub
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from tokenizers import normalizers, processors
 from torch.overrides import TorchFunctionMode
-from transformers import AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    LlamaForCausalLM,
+    T5Config,
+    ViTConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from liftlearn import LanguageModel
@@ -208,7 +222,9 @@ def test_longer_answers_cost_their_own_tokens_only(llama):
 
     count = tokens_read(llama, ["Retired?"], answers)
 
-    assert count == n_prompt + sum(map(len, llama.trie(answers).nodes))
+    nodes = llama.trie(answers).nodes
+    beginnings = {node[:depth] for node in nodes for depth in range(1, len(node) + 1)}
+    assert count == n_prompt + len(beginnings)
 
 
 class Widths(TorchFunctionMode):
@@ -346,10 +362,191 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_a_file_is_no_model(tmp_path):
     (tmp_path / "notes.txt").write_text("no model")
 
-    with pytest.raises(ValueError, match=r"notes\.txt' is a file"):
+    with pytest.raises(ValueError, match=r"notes\.txt' is another file"):
         LanguageModel.load(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="Could not load a causal language model"):
         LanguageModel.load(tmp_path)
+
+
+def changed_folder(source, target, **files):
+    """Copy a folder with some files written anew, or left out where they are None."""
+    shutil.copytree(source, target)
+    for name, content in files.items():
+        path = next(target.glob(f"{name}.*"))
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+    return target
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"model": b"cut short"},
+        {"model": None},
+        {"config": b"{"},
+        {"tokenizer": b"{"},
+        {"tokenizer": b'{"model": 1}'},
+    ],
+    ids=str,
+)
+def test_damaged_files_are_said_to_be_unreadable(llama_folder, tmp_path, files):
+    folder = changed_folder(llama_folder, tmp_path / "damaged", **files)
+
+    with pytest.raises(ValueError, match=r"Could not load.*damaged.*Expected a folder"):
+        LanguageModel.load(folder)
+
+
+def test_missing_weights_are_not_made_up(llama_folder, tmp_path):
+    weights = safetensors.torch.load_file(llama_folder / "model.safetensors")
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    content = safetensors.torch.save(weights, {"format": "pt"})
+    folder = changed_folder(llama_folder, tmp_path / "partial", model=content)
+
+    with pytest.raises(ValueError, match=r"no weights for .*layers\.0\.mlp\.up_proj"):
+        LanguageModel.load(folder)
+
+
+def test_weights_in_a_pickle_are_not_loaded(llama_folder, tmp_path):
+    folder = changed_folder(llama_folder, tmp_path / "pickled", model=None)
+    weights = safetensors.torch.load_file(llama_folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+
+    with pytest.raises(ValueError, match=r"no file named model\.safetensors"):
+        LanguageModel.load(folder)
+
+
+def test_code_in_a_folder_is_not_run(llama_folder, tmp_path):
+    config = json.loads((llama_folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    content = json.dumps(config).encode()
+    folder = changed_folder(llama_folder, tmp_path / "coded", config=content)
+    (folder / "own.py").write_text("raise SystemExit('executed')")
+
+    with pytest.raises(ValueError, match="custom code"):
+        LanguageModel.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (BertConfig, "reads text in both directions"),
+        (ViTConfig, r"Unrecognized configuration class.*Expected a folder"),
+        (T5Config, r"Unrecognized configuration class.*Expected a folder"),
+    ],
+)
+def test_other_kinds_of_models_are_refused(llama_folder, tmp_path, config, message):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = config(**sizes, vocab_size=300, num_layers=1)
+    kind = AutoModelForMaskedLM if config.model_type == "bert" else AutoModel
+    kind.from_config(config).save_pretrained(tmp_path)
+    LanguageModel.load(llama_folder).tokenizer.save_pretrained(tmp_path)
+
+    with pytest.raises(ValueError, match=message):
+        LanguageModel.load(tmp_path)
+
+
+def test_logits_made_in_an_unknown_way_are_refused(llama_folder, monkeypatch, tmp_path):
+    forward = LlamaForCausalLM.forward
+
+    def squared(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        output.logits = output.logits**2
+        return output
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", squared)
+
+    with pytest.raises(ValueError, match="makes its logits in a way"):
+        LanguageModel.load(shutil.copytree(llama_folder, tmp_path / "squared"))
+
+
+class Response:
+    """As much of a refused request as the hub's errors show."""
+
+    status_code, headers, url, request = 403, {}, "https://hub", None
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (GatedRepoError, "Its owners ask for consent"),
+        (RevisionNotFoundError, "no branch, tag or commit 'v2'"),
+    ],
+)
+def test_what_the_hub_refuses_is_explained(monkeypatch, error, message):
+    asked = []
+
+    def refuse(name, *args, **options):
+        asked.append((name, options["revision"]))
+        raise OSError("The hub says no.") from error("no", response=Response())
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+
+    with pytest.raises(ValueError, match=rf"'owner/model@v2'.* says no\. .*{message}"):
+        LanguageModel.load("owner/model@v2")
+    assert asked == [("owner/model", "v2")]
+
+
+def write_gguf(lm, path):
+    """Write a Llama as a ``.gguf`` file, its matrices quantized to eight bits."""
+    config, tokenizer = lm.model.config, lm.tokenizer
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
+    writer.add_token_scores([0.0] * len(tokenizer))  # merges are made from them: none
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    n_heads = config.num_attention_heads
+    for name, weight in lm.model.state_dict().items():
+        matrix = weight.numpy()
+        if "q_proj" in name or "k_proj" in name:  # halves of rotations interleaved
+            matrix = matrix.reshape(n_heads, 2, -1, matrix.shape[1]).swapaxes(1, 2)
+            matrix = matrix.reshape(weight.shape)
+        kind = None
+        if matrix.ndim == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            matrix = gguf.quants.quantize(matrix, kind)
+        label = names.get_name(name, try_suffixes=(".weight",))
+        writer.add_tensor(label, matrix, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_is_read_with_dense_weights(llama, tmp_path):
+    write_gguf(llama, tmp_path / "tiny.gguf")
+
+    loaded = LanguageModel.load(tmp_path / "tiny.gguf")
+
+    answers = ANSWER_SETS["several levels"]
+    scores = loaded.score(PROMPTS, answers)
+    # The file does not say that prompts begin with <s>.
+    expected = LanguageModel(llama.model, loaded.tokenizer).score(PROMPTS, answers)
+    assert loaded.model.dtype == torch.float32
+    assert 0 < np.abs(scores - expected).max() < 0.1  # eight bits are not all
+    loaded.save(tmp_path / "folder")
+    again = LanguageModel.load(tmp_path / "folder")
+    np.testing.assert_array_equal(again.score(PROMPTS, answers), scores)
+
+
+def test_without_gguf_the_extra_is_named(tmp_path, monkeypatch):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+
+    with pytest.raises(ImportError, match=r"pip install 'liftlearn\[gguf\]'"):
+        LanguageModel.load(tmp_path / "model.gguf")
+    with pytest.raises(FileNotFoundError, match=r"other\.gguf' does not exist"):
+        LanguageModel.load("other.gguf")
 
 
 def test_an_empty_folder_is_no_model(tmp_path):

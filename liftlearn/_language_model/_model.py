@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import takewhile
 from os import PathLike
 from typing import Any, Self
 
@@ -18,10 +19,14 @@ from liftlearn._language_model._pretrained import (
     no_bars,
     ready_to_score,
 )
-from liftlearn._language_model._scorer import AnswerScorer, Trie
+from liftlearn._language_model._scorer import AnswerScorer, Read, Reader, Trie
 
-# Tokens that one scoring pass holds at the most, prompts and answers together.
-_BATCH_TOKENS = 16_384
+# Tokens that one pass over prompts holds at the most, with those of the answers.
+_BATCH_TOKENS = 4096
+# Tokens that all prompts must begin with to be worth a pass of their own.
+_SHARED_TOKENS = 16
+# What an answer's tokens are read behind, to find them as they are in running text.
+_BEFORE = "?"
 
 
 class LanguageModel:
@@ -66,7 +71,9 @@ class LanguageModel:
         Parameters
         ----------
         model : str, PathLike or None, default=None
-            A folder or a name that transformers loads. None is the embedded model.
+            A folder, a ``.gguf`` file, or a name on the Hugging Face hub, of which
+            ``"name@revision"`` is a branch, tag or commit. A ``Path`` is always local.
+            None is the embedded model.
         device : str, default=None
             Where it runs, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there
             is one.
@@ -79,13 +86,14 @@ class LanguageModel:
         Raises
         ------
         FileNotFoundError
-            If a folder does not exist.
+            If a folder or a ``.gguf`` file does not exist.
+        ImportError
+            If the package gguf is missing, which reads ``.gguf`` files.
         ValueError
-            If there is no causal language model of that name or in that folder, or the
-            path is a file.
+            If it is no causal language model, or its files can't be read.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(*load_pretrained(*find_source(model), device))
+        return cls(*load_pretrained(find_source(model), device))
 
     @property
     def preferences(self) -> dict[str, Any]:
@@ -186,8 +194,7 @@ class LanguageModel:
         ValueError
             If two answers have the same tokens, or the tokenizer has no end mark.
         """
-        # A leading space, as in running text: most vocabularies hold words with it.
-        paths = self._tokens([f" {answer}" for answer in answers])
+        paths = self._answer_tokens(answers)
         end = self.tokenizer.eos_token_id
         if end is None:
             raise ValueError(
@@ -195,6 +202,19 @@ class LanguageModel:
                 "answer. Set tokenizer.eos_token and save the folder again."
             )
         return Trie(paths, end, answers)
+
+    def _answer_tokens(self, answers: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each answer as it stands in running text.
+
+        That is behind a space, which most vocabularies put into a word's first token,
+        and some tokenizers also write before any text.
+        """
+        before = self._tokens([_BEFORE])[0]
+        n_before = len(before)
+        whole = self._tokens([f"{_BEFORE} {answer}" for answer in answers])
+        if all(ids[:n_before] == before for ids in whole):
+            return [ids[n_before:] for ids in whole]
+        return self._tokens([f" {answer}" for answer in answers])
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         # Without splitting, a cell that holds "</s>" would become the end mark.
@@ -240,20 +260,37 @@ class LanguageModel:
         if not trie.nodes:
             return scores
         scorer = AnswerScorer(self.model, trie)
-        # Rows of like length share a pass, the longest first: what fits it, fits all.
-        order = np.argsort([-len(ids) for ids in tokens], kind="stable")
-        if batch_size is None:
-            longest = max(map(len, tokens)) + trie.depth
-            batch_size = max(1, _BATCH_TOKENS // longest)
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                batch = self.padded([tokens[row] for row in rows])
-                scores[rows] = scorer.score_all(**batch).cpu().numpy()
+            n_shared, start = self._read_shared(tokens, scorer.reader)
+            # Rows of like length share a pass, the longest first: what fits it, fits.
+            order = np.argsort([-len(ids) for ids in tokens], kind="stable")
+            if batch_size is None:
+                longest = max(map(len, tokens)) + trie.depth
+                batch_size = max(1, _BATCH_TOKENS // longest)
+            for first in range(0, len(order), batch_size):
+                rows = order[first : first + batch_size]
+                batch = self.padded([tokens[row][n_shared:] for row in rows])
+                scores[rows] = scorer.score_all(**batch, start=start).cpu().numpy()
         self.model.train(was_training)
         return scores
+
+    def _read_shared(
+        self, tokens: list[list[int]], reader: Reader
+    ) -> tuple[int, Read | None]:
+        """Read what all prompts begin with, where that saves time; return its length.
+
+        Each prompt keeps a token of its own to be read.
+        """
+        # What the first and the last in order share, all share.
+        ends = zip(min(tokens), max(tokens), strict=False)
+        n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
+        n_shared = min(n_shared, min(map(len, tokens)) - 1)
+        if len(tokens) == 1 or n_shared < _SHARED_TOKENS or not reader.skips:
+            return 0, None
+        batch = self.padded([tokens[0][:n_shared]])
+        return n_shared, reader.read(batch["input_ids"], batch["attention_mask"])
 
     def padded(self, tokens: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Return token lists as tensors, padded on the left to the longest.
@@ -269,9 +306,8 @@ class LanguageModel:
             ``input_ids`` and ``attention_mask``, each of shape (n_rows, length).
         """
         length = max(map(len, tokens))
-        # Pads are masked: any token will do where a tokenizer has none for them.
-        pad = self.tokenizer.pad_token_id or 0
-        ids = [[pad] * (length - len(row)) + list(row) for row in tokens]
+        # Pads are masked, so any token will do; some tokenizers' own has no embedding.
+        ids = [[0] * (length - len(row)) + list(row) for row in tokens]
         mask = [[0] * (length - len(row)) + [1] * len(row) for row in tokens]
         device = self.model.device
         return {

@@ -4,53 +4,133 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
+from transformers.utils.quantization_config import GgufConfig
+
+from liftlearn._language_model._scorer import check_reading
 
 
-def find_source(model: str | PathLike[str] | None) -> tuple[str, float]:
-    """Return what transformers is to load, and when its files changed last."""
+@dataclass(frozen=True)
+class Source:
+    """Where a model is.
+
+    Attributes
+    ----------
+    name : str
+        A folder, or a name on the hub.
+    revision : str or None
+        The branch, tag or commit on the hub.
+    gguf : str or None
+        The file in the folder that holds the model.
+    changed : float
+        When a local file changed last.
+    """
+
+    name: str
+    revision: str | None = None
+    gguf: str | None = None
+    changed: float = 0.0
+
+    def __str__(self) -> str:
+        if self.gguf:
+            return str(Path(self.name) / self.gguf)
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+
+def find_source(model: str | PathLike[str] | None) -> Source:
+    """Return where the model is that the user named."""
     if model is None:
-        return str(resources.files("liftlearn") / "embedded"), 0.0
+        return Source(str(resources.files("liftlearn") / "embedded"))
     path = Path(model)
     if path.is_dir():
         changed = max((f.stat().st_mtime for f in path.iterdir()), default=0.0)
-        return str(path.resolve()), changed
+        return Source(str(path.resolve()), changed=changed)
     if path.is_file():
-        raise ValueError(
-            f"Expected a folder with a causal language model, but {str(model)!r} is a "
-            "file. Give the folder that holds it."
-        )
-    if isinstance(model, PathLike) or path.is_absolute() or str(model).startswith("."):
+        if path.suffix != ".gguf":
+            raise ValueError(
+                "Expected a folder with a causal language model or a .gguf file, but "
+                f"{str(model)!r} is another file. Give the folder that holds it."
+            )
+        folder = str(path.resolve().parent)
+        return Source(folder, gguf=path.name, changed=path.stat().st_mtime)
+    name = str(model)
+    is_local = isinstance(model, PathLike) or path.is_absolute()
+    if is_local or name.startswith(".") or path.suffix == ".gguf":
         raise FileNotFoundError(
-            f"Expected a folder with a causal language model, but {str(model)!r} does "
-            "not exist."
+            f"Expected a folder with a causal language model or a .gguf file, but "
+            f"{name!r} does not exist."
         )
-    return str(model), 0.0
+    name, _, revision = name.partition("@")
+    return Source(name, revision=revision or None)
 
 
 @lru_cache(maxsize=4)
-def load_pretrained(source: str, changed: float, device: str) -> tuple[Any, Any]:
+def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
     """Load a model and a tokenizer, once for each source and device."""
-    with no_bars():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"Could not load a causal language model from {source!r}. Expected a "
-                "folder with config.json, safetensors weights and tokenizer files, or "
-                "the name of one on the Hugging Face hub (which needs a connection the "
-                "first time)."
-            ) from error
+    options: dict[str, Any] = {"trust_remote_code": False}
+    how: dict[str, Any] = {"use_safetensors": True}
+    if source.revision:
+        options["revision"] = source.revision
+    if source.gguf:
+        if find_spec("gguf") is None:
+            raise ImportError(
+                f"Reading {source.gguf!r} needs the package gguf. Install it with "
+                "pip install 'liftlearn[gguf]'."
+            )
+        options["gguf_file"] = source.gguf
+        # Else the weights stay packed, and are slow to train.
+        unpacked = GgufConfig(gguf_file=source.gguf, dequantize=True)
+        how = {"quantization_config": unpacked}
+    with _explained(source), no_bars():
+        model, notes = AutoModelForCausalLM.from_pretrained(
+            source.name, dtype=torch.float32, output_loading_info=True, **options, **how
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source.name, **options)
+    if missing := sorted(notes["missing_keys"]):
+        raise ValueError(
+            f"The files of {str(source)!r} have no weights for {missing[0]!r} and "
+            f"{len(missing) - 1} more parts of a {type(model).__name__}. Expected a "
+            "causal language model with all of its weights."
+        )
+    check_reading(model.eval())
     return ready_to_score(model).to(device), tokenizer
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Say what was expected where transformers can't load a model."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        causes = [error, error.__cause__, error.__context__]
+        what_to_do = (
+            "Expected a folder with config.json, safetensors weights and tokenizer "
+            "files, a .gguf file, or the name of a model on the Hugging Face hub, "
+            "which needs a connection the first time."
+        )
+        if any(isinstance(cause, GatedRepoError) for cause in causes):
+            what_to_do = (
+                "Its owners ask for consent: give it on the model's page of the "
+                "Hugging Face hub, then log in with `hf auth login`."
+            )
+        elif any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+            what_to_do = f"The model has no branch, tag or commit {source.revision!r}."
+        raise ValueError(
+            f"Could not load a causal language model from {str(source)!r}: "
+            f"{str(error).strip().splitlines()[0]} {what_to_do}"
+        ) from error
 
 
 def ready_to_score(model: Any) -> Any:

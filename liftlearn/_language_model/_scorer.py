@@ -1,16 +1,26 @@
-"""The trie of the answers' tokens, and their scores behind prompts."""
+"""The answers as a trie of tokens, and their scores behind prompts.
+
+Any causal language model is read here in one way: its base model up to the last hidden
+states, and then the columns of its head that are asked for.
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import DynamicCache
+
+# Tokens, read before or now, that one pass over the trie's nodes holds at the most.
+_PASS_TOKENS = 16_384
 
 
 class Trie:
@@ -41,6 +51,10 @@ class Trie:
         follows there, and the depth; -1 behind an answer's last step.
     paths : list of list of int
         Tokens of each answer up to its last step.
+    whole : list of tuple of int
+        Tokens of each answer with its end mark.
+    children : dict of tuple of int to list of tuple of int
+        The nodes that come next behind each node, and behind the prompt, ``()``.
     """
 
     def __init__(
@@ -83,6 +97,13 @@ class Trie:
             for path, taken in zip(whole, steps, strict=True)
         ]
         self.depth = max(map(len, self.paths))
+        self.children: dict[tuple[int, ...], list[tuple[int, ...]]] = {(): []}
+        for node in self.nodes:
+            self.children[node] = []
+            if node:
+                above = (node[:d] for d in range(len(node) - 1, -1, -1))
+                parent = next(path for path in above if path in self.children)
+                self.children[parent].append(node)
 
 
 def _ragged(rows: Sequence[Sequence[tuple[int, ...]]], width: int) -> NDArray[np.intp]:
@@ -92,6 +113,110 @@ def _ragged(rows: Sequence[Sequence[tuple[int, ...]]], width: int) -> NDArray[np
         if row:
             array[i, : len(row)] = row
     return array
+
+
+class Reader:
+    """Reads tokens with a model's base, going on from what was read before.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        The causal language model.
+
+    Attributes
+    ----------
+    goes_on : bool
+        Whether the model keeps a cache that more tokens can be read behind, for other
+        rows than those that were read. If not, all tokens are read again.
+    skips : bool
+        Whether pads may stand amid the tokens: not where a window counts them.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.base = model.base_model
+        # Recurrent states can't be taken up again with more than one token.
+        self.goes_on = not getattr(model, "_is_stateful", False)
+        layers = DynamicCache(config=model.config).layers if self.goes_on else []
+        self.skips = self.goes_on and not any(layer.is_sliding for layer in layers)
+        takes = inspect.signature(self.base.forward).parameters
+        self._takes_positions = "position_ids" in takes
+        self._cache_name = "cache_params" if "cache_params" in takes else None
+
+    def read(
+        self, input_ids: Tensor, attention_mask: Tensor, *, is_last: bool = False
+    ) -> Read:
+        """Read rows of tokens; the last ones need no cache."""
+        use_cache = self.goes_on and not is_last
+        n_new = input_ids.shape[1]
+        return self._read(input_ids, attention_mask, n_new, None, use_cache)
+
+    def read_on(
+        self, before: Read, rows: Tensor, ids: Tensor, mask: Tensor | None = None
+    ) -> Read:
+        """Read tokens behind some of the rows read before, which stay as they are."""
+        mask = torch.ones_like(ids) if mask is None else mask
+        mask = torch.cat([before.mask[rows], mask], 1)
+        n_new = ids.shape[1]
+        if before.cache is None:
+            ids = torch.cat([before.ids[rows], ids], 1)
+            return self._read(ids, mask, n_new, None, False)
+        cache = copy.copy(before.cache)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        cache.batch_select_indices(rows)
+        return self._read(ids, mask, n_new, cache, True)
+
+    def _read(
+        self, ids: Tensor, mask: Tensor, n_new: int, cache: Any, use_cache: bool
+    ) -> Read:
+        options: dict[str, Any] = {"use_cache": use_cache}
+        if self._takes_positions:
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            options["position_ids"] = positions[:, -ids.shape[1] :]
+        if cache is not None:
+            options["past_key_values"] = cache
+        given = None if bool(mask.all()) else mask
+        output = self.base(input_ids=ids, attention_mask=given, **options)
+        cache = output.past_key_values if use_cache else None
+        return Read(output.last_hidden_state[:, -n_new:], ids, mask, cache)
+
+
+@dataclass
+class Read:
+    """What was read of some rows.
+
+    Attributes
+    ----------
+    hidden : Tensor of shape (n_rows, n_new, width)
+        The last hidden states of the tokens read last.
+    ids : Tensor of shape (n_rows, n_tokens)
+        The tokens; with a cache, those read last.
+    mask : Tensor of shape (n_rows, n_all_tokens)
+        0 where a pad was read.
+    cache : transformers.Cache or None
+        What the model keeps to go on from.
+    """
+
+    hidden: Tensor
+    ids: Tensor
+    mask: Tensor
+    cache: Any
+
+
+def head_logits(model: Any, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+    """Return the logits of some tokens (None: of all), as the model itself has them."""
+    head = model.get_output_embeddings()
+    weight, bias = head.weight, getattr(head, "bias", None)
+    if columns is not None:
+        weight = weight[columns]
+        bias = bias if bias is None else bias[columns]
+    logits = nn.functional.linear(hidden, weight, bias)
+    config = model.config.get_text_config()
+    # Cohere, Falcon-H1 and Granite scale the logits; Gemma bends them.
+    logits = logits * getattr(config, "logit_scale", 1.0)
+    logits = logits * getattr(config, "lm_head_multiplier", 1.0)
+    logits = logits / getattr(config, "logits_scaling", 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 class AnswerScorer(nn.Module):
@@ -112,7 +237,7 @@ class AnswerScorer(nn.Module):
         super().__init__()
         self.model = model
         self.trie = trie
-        self.constrained = constrained
+        self.reader = Reader(model)
         steps, self.paths = trie.steps, trie.paths
         allowed = trie.allowed
         if not constrained:
@@ -124,10 +249,20 @@ class AnswerScorer(nn.Module):
         device = model.device
         self._steps = torch.tensor(steps, device=device)
         self._barred = ~torch.tensor(allowed, device=device)
-        self._columns = torch.tensor(trie.columns, device=device)
-        self._takes_positions = (
-            "position_ids" in inspect.signature(model.base_model.forward).parameters
-        )
+        columns = torch.tensor(trie.columns, device=device)
+        self._columns = columns if constrained else None
+        self._number = {node: i for i, node in enumerate(trie.nodes)}
+        # For each node the answers that pass it, and the column that each goes on with.
+        self._passing = []
+        for node in range(len(trie.nodes)):
+            answers, places = np.nonzero(trie.steps[..., 0] == node)
+            columns = trie.steps[answers, places, 1]
+            self._passing.append(
+                (
+                    torch.tensor(answers, device=device),
+                    torch.tensor(columns, device=device),
+                )
+            )
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, answer: Tensor
@@ -137,7 +272,7 @@ class AnswerScorer(nn.Module):
         ``input_ids`` are prompts, each followed by its answer's path but for the last
         token, padded on the left.
         """
-        hidden = self._read(input_ids, attention_mask).last_hidden_state
+        hidden = self.reader.read(input_ids, attention_mask, is_last=True).hidden
         steps = self._steps[answer]  # (batch, n_steps, 3)
         node, token, depth = steps.unbind(-1)
         is_step = node >= 0
@@ -148,57 +283,75 @@ class AnswerScorer(nn.Module):
         own = log_prob.gather(-1, token.clamp(min=0)[..., None])[..., 0]
         return torch.where(is_step, own, 0.0).sum(1)
 
-    def score_all(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the score of every answer after each prompt, (batch, n_answers)."""
-        only_root = len(self.trie.nodes) == 1 and not self.trie.nodes[0]
-        read = self._read(input_ids, attention_mask, use_cache=not only_root)
-        shape = len(input_ids), len(self.trie.nodes), len(self.trie.columns)
-        log_prob = read.last_hidden_state.new_zeros(shape, dtype=torch.float64)
-        for nodes in _alike(self.trie.nodes):
-            path = [self.trie.nodes[node] for node in nodes]
-            if path[0]:
-                hidden = self._extend(read.past_key_values, attention_mask, path)
-            else:
-                hidden = read.last_hidden_state[:, -1:]
-            index = torch.tensor(nodes, device=hidden.device)
-            log_prob[:, nodes] = self._log_prob(hidden, index[None]).double()
-        node, token, _ = self._steps.unbind(-1)
-        taken = log_prob[:, node.clamp(min=0), token.clamp(min=0)]
-        return torch.where(node >= 0, taken, 0.0).sum(-1)
-
-    def _read(self, input_ids: Tensor, attention_mask: Tensor, **options: Any) -> Any:
-        """Run the model up to its last hidden states."""
-        positions = (attention_mask.cumsum(1) - 1).clamp(min=0)[
-            :, -input_ids.shape[1] :
-        ]
-        if self._takes_positions:
-            options["position_ids"] = positions
-        options.setdefault("use_cache", False)
-        mask = None if bool(attention_mask.all()) else attention_mask
-        return self.model.base_model(
-            input_ids=input_ids, attention_mask=mask, **options
-        )
-
-    def _extend(
-        self, cache: Any, attention_mask: Tensor, paths: list[tuple[int, ...]]
+    def score_all(
+        self, input_ids: Tensor, attention_mask: Tensor, start: Read | None = None
     ) -> Tensor:
-        """Return the hidden state behind each prompt and path: (batch, n_paths, width).
+        """Return the score of every answer after each prompt, (batch, n_answers).
 
-        The paths are equally long. The prompts' cache is repeated and kept as it was.
+        With ``start``, one row that was read, the prompts are what follows it.
         """
-        n_prompts, n_paths = len(attention_mask), len(paths)
-        cache = copy.deepcopy(cache)
-        cache.batch_repeat_interleave(n_paths)
-        mask = attention_mask.repeat_interleave(n_paths, 0)
-        tokens = torch.tensor(paths, device=mask.device).repeat(n_prompts, 1)
-        read = self._read(
-            tokens,
-            torch.cat([mask, torch.ones_like(tokens)], 1),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        hidden: Tensor = read.last_hidden_state[:, -1]
-        return hidden.reshape(n_prompts, n_paths, -1)
+        if start is None:
+            is_last = not self.trie.children[()]
+            read = self.reader.read(input_ids, attention_mask, is_last=is_last)
+        else:
+            first = torch.zeros_like(input_ids[:, 0])
+            read = self.reader.read_on(start, first, input_ids, attention_mask)
+        shape = len(input_ids), len(self.trie.whole)
+        scores = torch.zeros(shape, dtype=torch.float64, device=input_ids.device)
+        if () in self._number:
+            self._decide([()], read.hidden[:, -1:], scores)
+        self._walk([()], read, scores)
+        return scores
+
+    def _walk(self, nodes: list[tuple[int, ...]], read: Read, scores: Tensor) -> None:
+        """Add what is decided behind the nodes that were read, level by level."""
+        n_prompts, n_tokens = len(scores), read.mask.shape[1]
+        for group in self._next_passes(nodes, _PASS_TOKENS // (n_prompts * n_tokens)):
+            parents = torch.tensor([parent for parent, _ in group])
+            rows = torch.arange(n_prompts)[:, None] * len(nodes) + parents
+            tokens = [child[len(nodes[parent]) :] for parent, child in group]
+            more = self.reader.read_on(
+                read,
+                rows.ravel().to(scores.device),
+                torch.tensor(tokens, device=scores.device).repeat(n_prompts, 1),
+            )
+            children = [child for _, child in group]
+            hidden = more.hidden[:, -1].reshape(n_prompts, len(group), -1)
+            self._decide(children, hidden, scores)
+            self._walk(children, more, scores)
+
+    def _next_passes(
+        self, nodes: list[tuple[int, ...]], n_most: int
+    ) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+        """Yield the nodes behind these, with their parents' places, pass by pass.
+
+        What leads to the nodes of a pass is equally long, so that it needs no pads.
+        """
+
+        def distance(item: tuple[int, tuple[int, ...]]) -> int:
+            return len(item[1]) - len(nodes[item[0]])
+
+        children = [
+            (i, c) for i, node in enumerate(nodes) for c in self.trie.children[node]
+        ]
+        for _, alike in groupby(sorted(children, key=distance), key=distance):
+            group = list(alike)
+            for first in range(0, len(group), max(1, n_most)):
+                yield group[first : first + max(1, n_most)]
+
+    def _decide(
+        self, nodes: list[tuple[int, ...]], hidden: Tensor, scores: Tensor
+    ) -> None:
+        """Add to each answer's scores what it gets at the nodes that it passes.
+
+        ``hidden`` is (n_prompts, n_nodes, width). No answer passes two of the nodes.
+        """
+        index = torch.tensor([self._number[node] for node in nodes])
+        log_prob = self._log_prob(hidden, index[None].to(hidden.device))
+        passing = [self._passing[i] for i in index.tolist()]
+        answers = torch.cat([answers for answers, _ in passing])
+        places = [k * log_prob.shape[-1] + c for k, (_, c) in enumerate(passing)]
+        scores[:, answers] += log_prob.flatten(1)[:, torch.cat(places)]
 
     def _log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
         """Return the log-probability of each column at each hidden state's node.
@@ -206,17 +359,32 @@ class AnswerScorer(nn.Module):
         ``hidden`` is (batch, n, width), ``node`` is (batch or 1, n); the result is
         (batch, n, n_columns), with -inf where a token cannot follow.
         """
-        head = self.model.get_output_embeddings()
-        weight, bias = head.weight, getattr(head, "bias", None)
-        if self.constrained:
-            weight = weight[self._columns]
-            bias = bias if bias is None else bias[self._columns]
-        logits = nn.functional.linear(hidden, weight, bias)
-        logits = logits.masked_fill(self._barred[node], -torch.inf)
-        return logits.log_softmax(-1)
+        logits = head_logits(self.model, hidden, self._columns)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)
 
 
-def _alike(nodes: list[tuple[int, ...]]) -> Iterator[list[int]]:
-    """Yield the indices of the nodes of each depth."""
-    for depth in sorted({len(node) for node in nodes}):
-        yield [i for i, node in enumerate(nodes) if len(node) == depth]
+def check_reading(model: Any) -> None:
+    """Raise ValueError if what is read of a model here is not what it says itself."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    ids = torch.tensor([[3, 4, 5, 6], [3, 4, 5, 7]], device=model.device) % vocabulary
+    with torch.inference_mode():
+        read = Reader(model).read(ids, torch.ones_like(ids), is_last=True)
+        own = model(input_ids=ids, use_cache=False).logits
+        ours = head_logits(model, read.hidden)
+    kind = type(model).__name__
+    if not _is_near(own[0, :-1], own[1, :-1], 1e-5):
+        raise ValueError(
+            f"{kind} reads text in both directions. Expected a causal language model, "
+            "in which a token depends on those before it alone."
+        )
+    if not _is_near(ours, own, 1e-3):
+        raise ValueError(
+            f"{kind} makes its logits in a way that liftlearn doesn't know. Use "
+            "another model, or report this one."
+        )
+
+
+def _is_near(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Return whether logits differ by a small part of the largest at the most."""
+    return bool((one - other).abs().max() <= tolerance * other.abs().max())

@@ -1,0 +1,234 @@
+"""The laws of scoring, for each family of models and each kind of tokenizer."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import byte_tokenizer, saved
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
+
+from liftlearn import FineTuner, LanguageModel, LIFTClassifier
+from liftlearn._language_model import AnswerScorer
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+}
+# What a family calls its sizes, or has beside them; windows are shorter than prompts.
+FAMILIES = {
+    "llama": {},
+    "mistral": {"sliding_window": 8},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma2": {"sliding_window": 8, "final_logit_softcapping": 0.5},
+    "gemma3_text": {"sliding_window": 8},
+    "phi": {"num_key_value_heads": 2},
+    "phi3": {},
+    "gpt2": {},
+    "gpt_neox": {},
+    "gptj": {"rotary_dim": 8},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},
+    "bloom": {},
+    "falcon": {"alibi": False},
+    "falcon with alibi": {"alibi": True},
+    "smollm3": {},
+    "cohere": {"logit_scale": 0.25},
+    "granite": {"logits_scaling": 4.0},
+    "mamba": {},
+    "falcon_h1": {"lm_head_multiplier": 0.5, "mamba_d_ssm": 32, "mamba_n_heads": 2},
+}
+TEXT = [
+    "age is 41, job is nurse. Retired?",
+    "x0 53 x1 c7 x2 2024-11-23 y? yes no not yet",
+    "12 123 1234 3.14 0.5 yes, last year yes, long ago",
+]
+
+
+def trained_tokenizer(pre_tokenizer, decoder, control, template=None):
+    """Return a tokenizer with merges, trained on a few words."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoder
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        initial_alphabet=alphabet,
+        special_tokens=list(control.values()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT * 20, trainer)
+    if template:
+        start = tokenizer.token_to_id(control["bos_token"])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[(control["bos_token"], start)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **control)
+
+
+def bytes_without_start():
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_tokenizer("<|endoftext|>"), eos_token="<|endoftext|>"
+    )
+
+
+def byte_level(split):
+    """Return byte-level BPE that splits digits in its own way, without pad or start."""
+    pre = [
+        pre_tokenizers.Split(Regex(split), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ]
+    return trained_tokenizer(
+        pre_tokenizers.Sequence(pre), decoders.ByteLevel(), {"eos_token": "</s>"}
+    )
+
+
+def sentence_piece(prepend):
+    """Return a tokenizer that writes a space before a text, and starts with a mark."""
+    return trained_tokenizer(
+        pre_tokenizers.Metaspace(prepend_scheme=prepend),
+        decoders.Metaspace(prepend_scheme=prepend),
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        template="<s> $A",
+    )
+
+
+TOKENIZERS = {
+    "bytes": bytes_without_start,
+    "digit by digit": lambda: byte_level(r"\d"),
+    "digits in threes": lambda: byte_level(r"\d{1,3}"),
+    "merges across the boundary": lambda: byte_level(r"\n"),
+    "sentence piece": lambda: sentence_piece("always"),
+    "sentence piece at the start": lambda: sentence_piece("first"),
+}
+PROMPTS = [
+    "age is 41, job is nurse. Retired?",
+    "Retired?",
+    "x0 53 x1 7 x2 12, age is 123 and job is unknown. y?",
+]
+ANSWERS = ["1", "12", "123", "no", "not yet", "yes", "yes, last year"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """Make a tiny model of each family, with one kind of tokenizer after the other."""
+    kinds = list(TOKENIZERS.values())
+    tokenizer = kinds[list(FAMILIES).index(request.param) % len(kinds)]()
+    config_class = CONFIG_MAPPING[request.param.split()[0]]
+    known = config_class().to_dict().keys() | config_class.attribute_map.keys()
+    sizes = {name: size for name, size in SIZES.items() if name in known}
+    end = tokenizer.eos_token_id
+    config = config_class(
+        **{**sizes, **FAMILIES[request.param]},
+        vocab_size=len(tokenizer),
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    folder = saved(config, tokenizer, tmp_path_factory.mktemp("family"))
+    return LanguageModel.load(folder)
+
+
+def plain_scores(lm, prompts, answers):
+    """Return the scores by the model's own logits, one text at a time, with no cache.
+
+    Each token of an answer competes with those that follow there in some answer.
+    """
+    paths = lm.trie(answers).whole
+    scores = np.zeros((len(prompts), len(paths)))
+    for row, prompt in enumerate(lm.prompt_tokens(prompts)):
+        for column, path in enumerate(paths):
+            with torch.no_grad():
+                ids = torch.tensor([[*prompt, *path]])
+                logits = lm.model(ids, use_cache=False).logits[0].double()
+            for depth, token in enumerate(path):
+                here = logits[len(prompt) + depth - 1]
+                rivals = {p[depth] for p in paths if p[:depth] == path[:depth]}
+                scores[row, column] += here[token] - here[list(rivals)].logsumexp(0)
+    return scores
+
+
+def test_a_family_scores_as_its_own_logits_say(family):
+    expected = plain_scores(family, PROMPTS, ANSWERS)
+
+    for batch_size in (1, 2, None):
+        scores = family.score(PROMPTS, ANSWERS, batch_size=batch_size)
+
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1.0, atol=1e-6)
+    assert np.ptp(expected, axis=0).min() > 1e-3, "all prompts look alike"
+
+
+def test_a_familys_training_loss_is_its_prediction_score(family):
+    scorer = AnswerScorer(family.model, family.trie(ANSWERS))
+    own = np.arange(len(ANSWERS))
+    prompts = [PROMPTS[i % len(PROMPTS)] for i in own]
+    tokens = [
+        prompt + scorer.paths[answer][:-1]
+        for prompt, answer in zip(family.prompt_tokens(prompts), own, strict=True)
+    ]
+
+    with torch.no_grad():
+        trained = scorer(**family.padded(tokens), answer=torch.tensor(own)).numpy()
+
+    used = family.score(prompts, ANSWERS)[own, own]
+    np.testing.assert_allclose(trained, used, rtol=1e-4, atol=1e-5)
+
+
+def test_what_all_prompts_begin_with_does_not_change_a_familys_scores(family):
+    shared = "Among the patients of one ward, "
+    prompts = [shared + prompt for prompt in PROMPTS]
+
+    together = family.score(prompts, ANSWERS)
+
+    alone = np.vstack([family.score([prompt], ANSWERS) for prompt in prompts])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_familys_scores_do_not_depend_on_how_the_answers_are_passed_over(
+    family, monkeypatch
+):
+    at_once = family.score(PROMPTS, ANSWERS)
+    monkeypatch.setattr("liftlearn._language_model._scorer._PASS_TOKENS", 1)
+
+    one_by_one = family.score(PROMPTS, ANSWERS)
+
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
+def test_prompt_and_answer_read_as_one_text(make, llama_folder):
+    lm = LanguageModel(LanguageModel.load(llama_folder).model, make())
+
+    for prompt, ids in zip(PROMPTS, lm.prompt_tokens(PROMPTS), strict=True):
+        for answer, path in zip(ANSWERS, lm.trie(ANSWERS).whole, strict=True):
+            text = lm.tokenizer.decode([*ids, *path], skip_special_tokens=True)
+
+            assert text.strip() == f"{prompt} {answer}"
+
+
+def test_an_estimator_learns_with_a_model_that_has_no_cache(tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "state_size": 4}
+    tokenizer = TOKENIZERS["bytes"]()
+    config = CONFIG_MAPPING["mamba"](vocab_size=len(tokenizer), **sizes)
+    rng = np.random.RandomState(0)
+    X = rng.choice(["left", "right"], (64, 1))
+    finetuner = FineTuner(max_steps=120, n_epochs=120, learning_rate=5e-3)
+
+    classifier = LIFTClassifier(
+        saved(config, tokenizer, tmp_path), finetuner=finetuner, random_state=0
+    ).fit(X, X[:, 0])
+
+    assert classifier.score(X, X[:, 0]) == 1.0
