@@ -239,7 +239,7 @@ def _answers(target: NDArray[Any], number: bool, rng: np.random.RandomState) -> 
             target, np.ones(len(target)), low=None, high=None, spacing=spacing
         )
     classes = np.unique(target)
-    kind = rng.choice(["codes", "two", "labels", "words"], p=[0.76, 0.06, 0.08, 0.10])
+    kind = rng.choice(["codes", "two", "labels", "words"], p=[0.71, 0.06, 0.08, 0.15])
     if kind == "two":  # as for more classes than there are codes
         words = [f"y{i // 12} y{i % 12}" for i in range(len(classes))]
     elif kind == "words" and len(classes) <= 20:

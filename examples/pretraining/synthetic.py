@@ -387,7 +387,7 @@ def _show_columns(
 
 def _draw_kinds(rng: np.random.Generator, n_columns: int) -> list[str]:
     """Draw the kinds of a table's columns: often all numbers, else a mixture."""
-    if n_columns <= 6 and rng.random() < 0.2:
+    if n_columns <= 6 and rng.random() < 0.35:
         kinds = rng.choice(["text", "number", "nominal"], n_columns, p=[0.6, 0.2, 0.2])
         return [*kinds.tolist()[1:], "text"]
     if rng.random() < 0.4:
@@ -467,15 +467,29 @@ def _draw_n_levels(rng: np.random.Generator, kind: str, n_rows: int) -> int:
 
 
 def _write_texts(rng: np.random.Generator, level: Integers) -> list[str]:
-    """Write two to six words on each row, one or two of which tell the level."""
-    filler, telling = _draw_words(rng, 30), _draw_words(rng, 3 * (int(level.max()) + 1))
-    n_telling = int(rng.integers(1, 3))
+    """Write one to seven words on each row, one or two of which tell the level."""
+    n_telling, n_filler = int(rng.integers(1, 7)), int(rng.integers(4, 41))
+    telling = _draw_spellings(rng, n_telling * (int(level.max()) + 1))
+    filler = _draw_spellings(rng, n_filler)
+    n_told, n_most = int(rng.integers(1, 3)), int(rng.integers(1, 6))
     texts = []
     for which in level:
-        words = [telling[3 * which + i] for i in rng.integers(3, size=n_telling)]
-        words += [filler[i] for i in rng.integers(30, size=rng.integers(1, 5))]
-        texts.append(" ".join(words[i] for i in rng.permutation(len(words))))
+        words = telling[which * n_telling :][:n_telling]
+        told = [words[i] for i in rng.integers(n_telling, size=n_told)]
+        rest = [filler[i] for i in rng.integers(n_filler, size=rng.integers(n_most))]
+        texts.append(" ".join(rng.permutation([*told, *rest])))
     return texts
+
+
+def _draw_spellings(rng: np.random.Generator, n_words: int) -> list[str]:
+    """Draw words of three to eight letters, some letters far oftener than others."""
+    share = rng.dirichlet(np.full(26, 0.7))
+    letters = rng.choice(26, size=(n_words, 8), p=share)
+    lengths = rng.integers(3, 9, size=n_words)
+    return [
+        "".join(chr(ord("a") + i) for i in word[:length])
+        for word, length in zip(letters, lengths, strict=True)
+    ]
 
 
 def _show_date(rng: np.random.Generator, z: Floats) -> tuple[pd.Series, Floats]:
