@@ -74,7 +74,7 @@ class Codec:
             return written
         name, value = written["type"], written["value"]
         if name in self._classes:
-            made = object.__new__(self._classes[name])
+            made: Any = object.__new__(self._classes[name])
             vars(made).update({key: self.decode(v) for key, v in value.items()})
             return made
         return _KINDS[name].read(self.decode(value))

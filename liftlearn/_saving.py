@@ -157,7 +157,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
             "estimator: LIFTClassifier(model=folder)."
         )
     try:
-        content = json.loads(file.read_text(encoding="ascii"))
+        content: dict[str, Any] = json.loads(file.read_text(encoding="ascii"))
         version = content["format"]
         if isinstance(version, int) and version > _FORMAT:
             raise ValueError(

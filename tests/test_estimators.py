@@ -532,7 +532,8 @@ def test_rows_of_weight_zero_are_dropped(task):
 
 def test_a_row_of_weight_zero_is_not_read():
     table, labels = blobs()
-    dropped = table.astype(object)
+    table = table.astype({"a": object})
+    dropped = table.copy()
     dropped.loc[0, "a"] = "not a number"
     weight = np.ones(len(table))
     weight[0] = 0
@@ -1053,16 +1054,16 @@ def test_weights_that_cannot_be_used_are_refused():
 
 
 def test_too_long_a_row_is_named_with_its_tokens():
-    table = pd.DataFrame({"text": [f"text number {i}" for i in range(12)]})
+    table = pd.DataFrame({"text": [f"text number {i}" for i in range(14)]})
     longer = table.copy()
     longer.loc[7, "text"] = "many words " * 600
     encoder = RowEncoder(text_length=None)
-    labels = ["no", "yes"] * 6
+    labels = ["no", "yes"] * 7
 
     with pytest.raises(ValueError, match=r"Row 7 is \d{4} tokens .* at most 4096"):
         short_classifier(encoder=encoder).fit(longer, labels)
-    weight = np.ones(12)
-    weight[:5] = 0
+    weight = np.ones(14)
+    weight[:2] = 0
     with pytest.raises(ValueError, match=r"Row 7 is \d{4} tokens .* at most 4096"):
         short_classifier(encoder=encoder).fit(longer, labels, sample_weight=weight)
     weight[7] = 0
