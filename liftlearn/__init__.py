@@ -2,7 +2,7 @@
 
 from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._encoder import RowEncoder
-from liftlearn._estimators import LIFTClassifier, LIFTRegressor
+from liftlearn._estimators import LIFTClassifier, LIFTRegressor, load
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
 
@@ -14,5 +14,6 @@ __all__ = [
     "LanguageModel",
     "NumberDecoder",
     "RowEncoder",
+    "load",
 ]
 __version__ = "0.1.0"

@@ -213,6 +213,14 @@ class _Date:
         return _spread([" ".join(fields) for fields in zip(*words, strict=True)], known)
 
 
+# Every class that `fit_writer` returns, by the name it has in saved files.
+WRITERS: dict[str, type] = {
+    "dates": _Date,
+    "levels": _Level,
+    "numbers": _Number,
+    "text": _Text,
+}
+
 # The first value of each field of a date, and the one that would follow its last.
 _DATE_FIELDS = {
     "year": (0.0, 0.0),  # what the column spans

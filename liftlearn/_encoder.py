@@ -31,6 +31,8 @@ from liftlearn._validation import (
     distinct_names,
 )
 
+# Weights that differ by less than this share of the largest count as equal.
+_ROUNDING = 1e-9
 # The slot wording has so many single words for columns, then two words are used.
 _N_SLOTS = 128
 
@@ -382,8 +384,10 @@ class Corpus:
         rows of equal weight once each.
         """
         ends = np.cumsum(self.weight) * (len(self) / self.weight.sum())
+        # Weights that differ by rounding are equal: 0.1 + 0.2 is not 0.3.
+        are_equal = np.ptp(self.weight) <= _ROUNDING * self.weight.max()
+        ticks = np.arange(len(self)) + (0.5 if are_equal else rng.uniform())
         # Rounding must not move the last end across a whole number.
-        ticks = np.arange(len(self)) + (rng.uniform() if np.ptp(self.weight) else 0.5)
         rows = np.searchsorted(ends, ticks).clip(max=len(self) - 1)
         return rng.permutation(rows)
 

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.metrics import accuracy_score, mean_absolute_error
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -21,6 +22,7 @@ from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._encoder import Corpus, RowEncoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
+from liftlearn._saving import load_fitted, save_fitted
 from liftlearn._validation import (
     HasMethods,
     StrOptions,
@@ -69,6 +71,34 @@ class _LIFT(BaseEstimator):
         super().set_params(**params)
         return self
 
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Save the fitted estimator as a folder, which `liftlearn.load` reads.
+
+        The folder is also a language model's: given as ``model``, it is where another
+        fit starts from. A ``random_state`` that is an instance is saved as it stands,
+        and comes back as a new instance that draws the same numbers.
+
+        Parameters
+        ----------
+        folder : str or PathLike
+            A folder that is new, empty but for hidden files, or of an earlier save,
+            whose files are then replaced. It gets safetensors weights, the tokenizer's
+            files and ``liftlearn.json`` with all else that was learnt, and the sha256
+            of every file.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If a part or a parameter is of a type that liftlearn does not know, such as
+            a user's own.
+        FileExistsError
+            If the folder holds something else.
+        """
+        check_is_fitted(self, "language_model_")
+        save_fitted(self, folder, _ESTIMATORS)
+
     def _fit(
         self, table: pd.DataFrame, y: Any, target: NDArray[Any], weight: NDArray[Any]
     ) -> None:
@@ -85,14 +115,18 @@ class _LIFT(BaseEstimator):
         options = _weight_option(encoder, weight)
         self.encoder_ = encoder.fit(table.iloc[kept], named, **options)
         answers = self.decoder_.answers_
-        # Training meets rows in another order: too long a row is better named here.
-        depth = pretrained.trie(answers.texts).depth
-        pretrained.prompt_tokens(self.encoder_.transform(table), depth)
+        # Training meets rows in another order: too long a row is better named here, by
+        # its place in the whole table.
+        prompts = [""] * len(table)
+        for row, prompt in zip(
+            rows, self.encoder_.transform(table.iloc[rows]), strict=True
+        ):
+            prompts[row] = prompt
+        pretrained.prompt_tokens(prompts, pretrained.trie(answers.texts).depth)
         corpus = Corpus(self.encoder_, answers, table.iloc[kept], target[kept], weight)
         monitor = None
         if len(unseen):
-            prompts = self.encoder_.transform(table.iloc[unseen])
-            monitor = self._monitor(prompts, target[unseen])
+            monitor = self._monitor([prompts[row] for row in unseen], target[unseen])
         self.finetuner_ = finetuner
         self.language_model_ = finetuner.finetune(
             pretrained, corpus, rng, monitor=monitor, verbose=self.verbose
@@ -498,6 +532,63 @@ class LIFTRegressor(RegressorMixin, _LIFT):
         return closeness
 
 
+_ESTIMATORS: dict[str, type[_LIFT]] = {
+    "LIFTClassifier": LIFTClassifier,
+    "LIFTRegressor": LIFTRegressor,
+}
+
+
+def load(
+    folder: str | PathLike[str], *, device: str | None = None
+) -> LIFTClassifier | LIFTRegressor:
+    """Load an estimator that was saved with its ``save`` method.
+
+    The folder holds safetensors and JSON: nothing in it is executed. Every file is
+    compared with the sha256 that was saved; this finds damage, not forgery.
+
+    Parameters
+    ----------
+    folder : str or PathLike
+        The folder.
+    device : str, default=None
+        Where the model runs, such as ``"cpu"`` or ``"cuda:0"``. None is the
+        estimator's own ``device`` where this machine has it, else a GPU where there is
+        one. The estimator's parameter stays as it was.
+
+    Returns
+    -------
+    estimator : LIFTClassifier or LIFTRegressor
+        The fitted estimator: parameters, attributes and predictions are those of the
+        one that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, or a file of it, does not exist.
+    ValueError
+        If a file is not as it was saved, or a newer version of liftlearn saved it.
+
+    See Also
+    --------
+    LIFTClassifier.save : Saves a classifier.
+    LIFTRegressor.save : Saves a regressor.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.datasets import load_iris
+    >>> from liftlearn import FineTuner, LIFTClassifier, load
+    >>> X, y = load_iris(return_X_y=True)
+    >>> tuner = FineTuner(max_steps=10)
+    >>> with TemporaryDirectory() as folder:
+    ...     LIFTClassifier(finetuner=tuner).fit(X, y).save(folder)
+    ...     load(folder).classes_
+    array([0, 1, 2])
+    """
+    estimator: LIFTClassifier | LIFTRegressor = load_fitted(folder, device, _ESTIMATORS)
+    return estimator
+
+
 def _stream(random_state: Any) -> RandomState:
     """Return the stream of a fit; None takes one seed from numpy's global stream."""
     stream = check_random_state(random_state)
@@ -556,7 +647,9 @@ def _class_weight(
     if class_weight is None:
         return np.ones(len(target))
     labels, index = np.unique(target, return_inverse=True)
+    factor = np.ones(len(labels))
     if isinstance(class_weight, dict):
+        # scikit-learn's function looks the label "1" up as the number 1.
         names = labels.tolist()
         missing = [name for name in names if name not in class_weight]
         unknown = [name for name in class_weight if name not in names]
@@ -565,13 +658,17 @@ def _class_weight(
                 f"class_weight has a weight for {unknown!r}, which is no class, and "
                 f"none for {missing!r}. Write the classes as they stand in y."
             )
-        return np.array([class_weight.get(name, 1.0) for name in names])[index]
-    total = np.bincount(index, weight).astype(np.float64)
-    n_present = np.count_nonzero(total)  # a class of no weight has no rows
-    share: NDArray[np.float64] = (
-        total.sum() / n_present / np.where(total, total, np.inf)
-    )
-    return share[index]
+        factor[:] = [class_weight.get(name, 1.0) for name in names]
+    else:
+        present = weight > 0  # a class of no weight has no rows
+        met = np.unique(index[present])
+        factor[met] = compute_class_weight(
+            class_weight,
+            classes=met,
+            y=index[present],
+            sample_weight=weight[present],
+        )
+    return factor[index]
 
 
 def _held_out(

@@ -679,6 +679,18 @@ def test_an_epoch_meets_rows_of_equal_weight_once_each(n_rows, weight):
     np.testing.assert_array_equal(np.sort(rows), np.arange(n_rows))
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-12, 1e12])
+def test_weights_that_differ_by_rounding_are_equal(unit):
+    weight = np.array([0.3, 0.1 + 0.2] * 25) * unit
+    assert np.ptp(weight) > 0
+
+    rows = corpus_of(weight).draw(np.random.RandomState(0))
+
+    np.testing.assert_array_equal(np.sort(rows), np.arange(50))
+    state = np.random.RandomState(0)
+    np.testing.assert_array_equal(rows, corpus_of(np.ones(50)).draw(state))
+
+
 @fast
 @given(
     weight=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30),

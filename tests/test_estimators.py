@@ -530,6 +530,22 @@ def test_rows_of_weight_zero_are_dropped(task):
     np.testing.assert_array_equal(outputs(estimator, table), outputs(fewer, table))
 
 
+def test_a_row_of_weight_zero_is_not_read():
+    table, labels = blobs()
+    table = table.astype({"a": object})
+    dropped = table.copy()
+    dropped.loc[0, "a"] = "not a number"
+    weight = np.ones(len(table))
+    weight[0] = 0
+
+    classifier = short_classifier().fit(dropped, labels, sample_weight=weight)
+
+    fewer = short_classifier().fit(table[1:], labels[1:])
+    np.testing.assert_array_equal(
+        classifier.predict_proba(table), fewer.predict_proba(table)
+    )
+
+
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"low": 1, "mid": 2}])
 def test_a_class_whose_rows_weigh_nothing_is_no_class(class_weight):
     table = mixed_table()
@@ -596,6 +612,20 @@ def test_a_class_weight_is_the_sample_weight_of_its_rows(class_weight):
     proba = classifier.predict_proba(table)
     np.testing.assert_array_equal(proba, weighted.predict_proba(table))
     assert not np.array_equal(proba, plain.predict_proba(table))
+
+
+def test_a_class_weight_finds_labels_that_read_like_numbers():
+    table, labels = blobs()
+    names = np.array(["0", "1"])[labels]
+
+    classifier = short_classifier(class_weight={"0": 1.0, "1": 5.0}).fit(table, names)
+
+    weighted = short_classifier().fit(
+        table, names, sample_weight=np.array([1.0, 5.0])[labels]
+    )
+    np.testing.assert_array_equal(
+        classifier.predict_proba(table), weighted.predict_proba(table)
+    )
 
 
 def test_balanced_classes_are_balanced_by_their_rows_weights():
@@ -1024,14 +1054,20 @@ def test_weights_that_cannot_be_used_are_refused():
 
 
 def test_too_long_a_row_is_named_with_its_tokens():
-    table = pd.DataFrame({"text": [f"text number {i}" for i in range(12)]})
+    table = pd.DataFrame({"text": [f"text number {i}" for i in range(14)]})
     longer = table.copy()
     longer.loc[7, "text"] = "many words " * 600
     encoder = RowEncoder(text_length=None)
-    labels = ["no", "yes"] * 6
+    labels = ["no", "yes"] * 7
 
     with pytest.raises(ValueError, match=r"Row 7 is \d{4} tokens .* at most 4096"):
         short_classifier(encoder=encoder).fit(longer, labels)
+    weight = np.ones(14)
+    weight[:2] = 0
+    with pytest.raises(ValueError, match=r"Row 7 is \d{4} tokens .* at most 4096"):
+        short_classifier(encoder=encoder).fit(longer, labels, sample_weight=weight)
+    weight[7] = 0
+    short_classifier(encoder=encoder).fit(longer, labels, sample_weight=weight)
     fitted = short_classifier(encoder=encoder).fit(table, labels)
     with pytest.raises(ValueError, match=r"Row 7 is \d{4} tokens .* at most 4096"):
         fitted.predict(longer)

@@ -1,0 +1,199 @@
+"""Values to JSON and back, each under the name of its type: what a file may hold.
+
+Numbers, text, dates, arrays and objects of given classes go in, and what the json
+module writes comes out. No name in a file is imported or called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+
+class Codec:
+    """Writes values as JSON, and reads them back as equal values of the same types.
+
+    JSON's own values stand for themselves; any other is an object with a ``type`` and
+    a ``value``, which is written in turn.
+
+    Parameters
+    ----------
+    classes : mapping of str to type
+        The classes whose objects may be written, by their names in the file. An
+        object is its attributes; its constructor is not called.
+
+    Examples
+    --------
+    >>> Codec({}).encode((1, 2.5), "pair")
+    {'type': 'tuple', 'value': [1, 2.5]}
+    >>> Codec({}).decode({"type": "tuple", "value": [1, 2.5]})
+    (1, 2.5)
+    """
+
+    def __init__(self, classes: Mapping[str, type]) -> None:
+        self._classes = classes
+        self._names = {cls: name for name, cls in classes.items()}
+
+    def encode(self, value: Any, where: str) -> Any:
+        """Return the value as JSON; ``where`` is its name in error messages."""
+        if _is_json(value):
+            return value
+        if type(value) is list:
+            return [self.encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        if type(value) in self._names:
+            attributes = {
+                name: self.encode(attribute, f"{where}.{name}")
+                for name, attribute in vars(value).items()
+            }
+            return {"type": self._names[type(value)], "value": attributes}
+        kind = _kind_of(value, where)
+        return {"type": kind, "value": self.encode(_KINDS[kind].write(value), where)}
+
+    def decode(self, written: Any) -> Any:
+        """Return the value that was written.
+
+        Raises
+        ------
+        ValueError, TypeError, LookupError, AttributeError, ArithmeticError
+            If it was not written by `encode`, or with other classes.
+        """
+        if isinstance(written, list):
+            return [self.decode(item) for item in written]
+        if not isinstance(written, dict):
+            return written
+        name, value = written["type"], written["value"]
+        if name in self._classes:
+            made: Any = object.__new__(self._classes[name])
+            vars(made).update({key: self.decode(v) for key, v in value.items()})
+            return made
+        return _KINDS[name].read(self.decode(value))
+
+
+def _is_json(value: Any) -> bool:
+    # Exact types: a numpy float is a float, too, but must come back as its own type.
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) in (bool, int, str)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A type that is written as a simpler value."""
+
+    type: type
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+def _write_array(array: NDArray[Any]) -> list[Any]:
+    # Times are counts of their unit; Python's own types don't hold all of them.
+    cells = array.astype(np.int64) if array.dtype.kind in "mM" else array
+    return [array.dtype.str, list(array.shape), cells.ravel().tolist()]
+
+
+def _read_array(written: list[Any]) -> NDArray[Any]:
+    dtype, shape, cells = np.dtype(written[0]), written[1], written[2]
+    if dtype.kind == "O":  # np.array would look into cells that are lists
+        return np.fromiter(cells, dtype, len(cells)).reshape(shape)
+    if dtype.kind in "mM":
+        return np.array(cells, np.int64).astype(dtype).reshape(shape)
+    return np.array(cells, dtype).reshape(shape)
+
+
+def _read_datetime(written: list[Any]) -> datetime:
+    clock, zone, fold = written
+    return datetime.fromisoformat(clock).replace(tzinfo=zone, fold=fold)
+
+
+def _write_stamp(stamp: pd.Timestamp) -> list[Any]:
+    return [int(stamp.asm8.astype(np.int64)), stamp.unit, stamp.tzinfo]
+
+
+def _read_stamp(written: list[Any]) -> pd.Timestamp:
+    count, unit, zone = written
+    stamp = pd.Timestamp(np.datetime64(count, unit))
+    return stamp if zone is None else stamp.tz_localize("UTC").tz_convert(zone)
+
+
+def _read_stream(state: list[Any]) -> RandomState:
+    stream = RandomState(0)
+    stream.set_state(("MT19937", *state))
+    return stream
+
+
+_KINDS = {
+    "float": _Kind(float, repr, float),  # nan and the infinities
+    "tuple": _Kind(tuple, list, tuple),
+    "dict": _Kind(dict, lambda d: [list(item) for item in d.items()], dict),
+    "Path": _Kind(type(Path()), str, Path),
+    "Decimal": _Kind(Decimal, str, Decimal),
+    "date": _Kind(date, date.isoformat, date.fromisoformat),
+    "datetime": _Kind(
+        datetime,
+        lambda d: [d.replace(tzinfo=None, fold=0).isoformat(), d.tzinfo, d.fold],
+        _read_datetime,
+    ),
+    "timedelta": _Kind(
+        timedelta,
+        lambda t: [t.days, t.seconds, t.microseconds],
+        lambda written: timedelta(*written),
+    ),
+    "timezone": _Kind(
+        timezone,
+        lambda zone: list(zone.__getinitargs__()),  # its offset, and its name if any
+        lambda written: timezone(*written),
+    ),
+    "ZoneInfo": _Kind(ZoneInfo, lambda zone: zone.key, ZoneInfo),
+    "Timestamp": _Kind(pd.Timestamp, _write_stamp, _read_stamp),
+    "Timedelta": _Kind(
+        pd.Timedelta,
+        lambda t: [int(t.asm8.astype(np.int64)), t.unit],
+        lambda written: pd.Timedelta(np.timedelta64(*written)),
+    ),
+    "NaT": _Kind(type(pd.NaT), lambda _: None, lambda _: pd.NaT),
+    "NA": _Kind(type(pd.NA), lambda _: None, lambda _: pd.NA),
+    "array": _Kind(np.ndarray, _write_array, _read_array),
+    "scalar": _Kind(
+        np.generic,
+        lambda scalar: _write_array(np.asarray(scalar)),
+        lambda written: _read_array(written)[()],
+    ),
+    "RandomState": _Kind(
+        RandomState, lambda stream: list(stream.get_state()[1:]), _read_stream
+    ),
+}
+_NAMES = {kind.type: name for name, kind in _KINDS.items()}
+
+
+def _kind_of(value: Any, where: str) -> str:
+    """Return the name of the value's kind, and raise if there is none."""
+    name = "scalar" if isinstance(value, np.generic) else _NAMES.get(type(value))
+    if name in ("scalar", "array"):
+        # Not structured or complex ones, nor those whose size depends on the machine.
+        plain = value.dtype.kind in "biufUmMO" and value.dtype.char != "g"
+        name = name if plain else None
+    if name == "RandomState":
+        generator = value.get_state(legacy=False)["bit_generator"]
+        name = name if generator == "MT19937" else None
+    if name is None:
+        own = f"{type(value).__module__}.{type(value).__qualname__}"
+        if isinstance(value, np.ndarray):
+            own += f" of {value.dtype}"
+        raise TypeError(
+            f"{where} is a {own}. A user's own part cannot be saved, nor can other "
+            "types: a saved estimator holds liftlearn's parts with numbers, text, "
+            "dates, and lists, dictionaries and arrays of them, but no code. Replace "
+            "it by one of these, or pickle the estimator."
+        )
+    return name
