@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, distributed
 
 from liftlearn._language_model._pretrained import (
     find_source,
@@ -233,7 +233,8 @@ class LanguageModel:
         """Return the log-probability of each answer, given that one of them follows.
 
         The score of an answer is the sum, over its tokens, of the log-softmax among
-        the tokens that can follow there in any of the answers.
+        the tokens that can follow there in any of the answers. Processes that were
+        launched together share the prompts, and all get all scores: each must call.
 
         Parameters
         ----------
@@ -266,15 +267,17 @@ class LanguageModel:
             n_shared, start = self._read_shared(tokens, scorer.reader)
             # Rows of like length share a pass, the longest first: what fits it, fits.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
+            process, n_processes = _place_among_processes()
             if batch_size is None:
                 longest = max(map(len, tokens)) + trie.depth
                 batch_size = max(1, _BATCH_TOKENS // longest)
-            for first in range(0, len(order), batch_size):
-                rows = order[first : first + batch_size]
-                batch = self.padded([tokens[row][n_shared:] for row in rows])
-                scores[rows] = scorer.score_all(**batch, start=start).cpu().numpy()
+                batch_size = min(batch_size, -(-len(order) // n_processes))
+            for batch in range(process, -(-len(order) // batch_size), n_processes):
+                rows = order[batch * batch_size :][:batch_size]
+                inputs = self.padded([tokens[row][n_shared:] for row in rows])
+                scores[rows] = scorer.score_all(**inputs, start=start).cpu().numpy()
         self.model.train(was_training)
-        return scores
+        return _sum_over_processes(scores, self.model.device)
 
     def _read_shared(
         self, tokens: list[list[int]], reader: Reader
@@ -314,3 +317,21 @@ class LanguageModel:
             "input_ids": torch.tensor(ids, device=device),
             "attention_mask": torch.tensor(mask, device=device),
         }
+
+
+def _place_among_processes() -> tuple[int, int]:
+    """Return this process's number, and how many were launched together."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _sum_over_processes(
+    scores: NDArray[np.float64], device: torch.device
+) -> NDArray[np.float64]:
+    """Put together what each process scored; all of them must come here."""
+    if _place_among_processes()[1] == 1:
+        return scores
+    total = torch.from_numpy(scores).to(device)
+    distributed.all_reduce(total)
+    return total.cpu().numpy()
