@@ -44,7 +44,7 @@ Timed = Callable[[], int]  # does some rows and returns how many
 
 
 def rates(rivals: dict[str, Timed], rounds: int) -> dict[str, NDArray[np.float64]]:
-    """Return the rows per second of each rival in each round; the first one warms up."""
+    """Return the rows per second of each rival in each round; the first warms up."""
     seen: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(rounds + 1):
         for name, run in rivals.items():
