@@ -14,6 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from liftlearn._language_model._adapter import adapter_of, merge
+
 
 def find_source(model: str | PathLike[str] | None) -> tuple[str, float]:
     """Return what transformers is to load, and when its files changed last."""
@@ -50,6 +52,8 @@ def load_pretrained(source: str, changed: float, device: str) -> tuple[Any, Any]
                 "the name of one on the Hugging Face hub (which needs a connection the "
                 "first time)."
             ) from error
+    if adapter_of(model) is not None:  # transformers has loaded one from the hub
+        merge(model)
     return ready_to_score(model).to(device), tokenizer
 
 
@@ -57,6 +61,8 @@ def ready_to_score(model: Any) -> Any:
     """Put a model into evaluation mode and its preferred precision."""
     preferences: Mapping[str, Any] = getattr(model.config, "liftlearn", None) or {}
     precision = getattr(torch, preferences.get("precision", "float32"))
+    if model.is_activation_checkpointing:
+        model.activation_checkpointing_disable()
     model.requires_grad_(False)
     return model.eval().to(precision)
 
