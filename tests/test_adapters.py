@@ -3,6 +3,7 @@ import pickle
 import random
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 from numpy.random import RandomState
 from sklearn.model_selection import GridSearchCV
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 
 from liftlearn import (
     FineTuner,
@@ -155,6 +156,41 @@ def test_only_the_adapter_is_trained_and_it_is_not_on_the_head(lm):
     assert {16} == {min(weight.shape) for weight in trained.values()}
     assert isinstance(tuned.model.get_output_embeddings(), torch.nn.Linear)
     assert type(tuned.model) is type(lm.model)
+
+
+def test_a_state_space_model_gets_an_adapter_where_it_is_read(llama):
+    config = MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1)
+    lm = LanguageModel(AutoModelForCausalLM.from_config(config), llama.tokenizer)
+
+    tuned = lm.trainable_copy(lm.default_adapter())
+
+    trained = [n for n, w in tuned.model.named_parameters() if w.requires_grad]
+    assert len(trained) == 2
+    assert all("in_proj" in name for name in trained)
+
+
+def test_the_experts_of_a_mixture_get_an_adapter(llama):
+    config = MixtralConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=2,
+        initializer_range=0.2,
+    )
+    lm = LanguageModel(AutoModelForCausalLM.from_config(config), llama.tokenizer)
+    lm = lm.scoring_copy()
+    before = weights_of(lm.model)
+
+    tuned = adapted(lm, lm.default_adapter())
+
+    assert are_equal(weights_of(lm.model), before)
+    assert any("experts" in name for name in tuned.adapter.target_parameters)
+    assert np.abs(scores_of(tuned) - scores_of(lm)).max() > 1e-3
+    for other in (tuned.merged(), pickle.loads(pickle.dumps(tuned))):
+        np.testing.assert_allclose(scores_of(other), scores_of(tuned), rtol=1e-4)
 
 
 def test_an_adapter_begins_as_the_model_itself(lm):
@@ -466,7 +502,7 @@ def test_a_missing_base_is_named(llama, tmp_path):
 
 def test_a_broken_adapter_folder_says_what_is_wrong(llama, tmp_path):
     tuned = adapted(llama)
-    for name in ("no weights", "other layers", "both"):
+    for name in ("no weights", "damaged", "other layers", "both"):
         tuned.save(tmp_path / name)
     (tmp_path / "no weights" / "adapter_model.safetensors").unlink()
     adapted(llama, lora(target_modules=["q_proj"])).save(tmp_path / "few")
@@ -474,9 +510,11 @@ def test_a_broken_adapter_folder_says_what_is_wrong(llama, tmp_path):
         tmp_path / "other layers" / "adapter_model.safetensors"
     )
     (tmp_path / "both" / "config.json").write_text("{}")
+    (tmp_path / "damaged" / "adapter_model.safetensors").write_bytes(b"{}")
 
     for name, message in [
         ("no weights", "Weights in other formats than safetensors are not read"),
+        ("damaged", "is damaged"),
         ("other layers", "do not fit the layers of its base"),
         ("both", "holds both"),
     ]:
@@ -558,6 +596,18 @@ def test_a_second_stage_of_another_kind_merges_the_first(llama, tmp_path, adapte
 
 
 # Estimators
+
+
+def test_two_threads_fit_adapters_at_once(llama):
+    def scores(seed):
+        tuned = tuner(lora()).finetune(llama, sentences(), RandomState(seed))
+        return scores_of(pickle.loads(pickle.dumps(tuned)))
+
+    alone = [scores(seed) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(scores, (1, 2)))
+
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_a_search_over_adapters(llama_folder, tmp_path):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -33,7 +33,7 @@ _MISFIT = (
 
 
 class SavedAdapter(NamedTuple):
-    """An adapter in a folder: its base's name, what it is made of, its base's print."""
+    """An adapter by itself, with its base's name and, where known, fingerprint."""
 
     base: str
     config: Any
@@ -47,7 +47,6 @@ def lora(model: Any) -> Any:
     return _peft().LoraConfig(
         r=16,
         lora_alpha=32,
-        lora_dropout=0.05,
         target_modules="all-linear",
         exclude_modules=_STATE_SPACE_LAYERS if is_state_space else None,
         task_type="CAUSAL_LM",
@@ -106,10 +105,9 @@ def with_adapter(
 def merge(module: Any) -> None:
     """Add the adapter of a model into the model's own weights, in place."""
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.other import AuxiliaryTrainingWrapper
 
     for name, child in module.named_children():
-        if isinstance(child, AuxiliaryTrainingWrapper):
+        if hasattr(child, "unload_and_optionally_merge_module"):
             whole = child.unload_and_optionally_merge_module(
                 merge=True, safe_merge=False, adapter_names=None
             )
@@ -134,20 +132,20 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()
 
 
-def write_adapter(
-    folder: str | PathLike[str], model: Any, base: str, base_fingerprint: str
-) -> None:
-    """Write a model's adapter as peft does, with its base's name and fingerprint."""
-    config = copy.deepcopy(adapter_of(model))
+def write_adapter(folder: str | PathLike[str], adapter: SavedAdapter) -> None:
+    """Write an adapter as peft does, with its base's fingerprint beside its weights."""
+    config = copy.deepcopy(adapter.config)
     config.inference_mode = True
-    name, _, revision = (base, "", "") if Path(base).exists() else base.partition("@")
-    config.base_model_name_or_path, config.revision = name, revision or None
+    config.base_model_name_or_path, config.revision = adapter.base, None
+    if "@" in adapter.base and not Path(adapter.base).exists():
+        name, _, config.revision = adapter.base.rpartition("@")
+        config.base_model_name_or_path = name
     config.save_pretrained(str(folder))
     weights = {
         f"{_PREFIX}{name}": weight.cpu().contiguous()
-        for name, weight in adapter_weights(model).items()
+        for name, weight in adapter.weights.items()
     }
-    metadata = {"format": "pt", "base_fingerprint": base_fingerprint}
+    metadata = {"format": "pt", "base_fingerprint": str(adapter.fingerprint)}
     save_file(weights, Path(folder) / _WEIGHTS, metadata=metadata)
 
 
@@ -171,15 +169,22 @@ def read_adapter(folder: str | PathLike[str]) -> SavedAdapter:
             f"Expected the adapter's weights in {str(path)!r}, but there is no such "
             "file. Weights in other formats than safetensors are not read."
         )
-    with safe_open(path, framework="pt") as file:
+    try:
         weights = {
-            name.removeprefix(_PREFIX): file.get_tensor(name) for name in file.keys()
+            name.removeprefix(_PREFIX): weight
+            for name, weight in load_file(path).items()
         }
-        written = (file.metadata() or {}).get("base_fingerprint")
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"Expected safetensors weights, but {str(path)!r} is damaged. Save the "
+            "adapter, or download it, again."
+        ) from error
     base = str(config.base_model_name_or_path)
     if config.revision is not None:
         base = f"{base}@{config.revision}"
-    return SavedAdapter(base, config, weights, written)
+    return SavedAdapter(base, config, weights, metadata.get("base_fingerprint"))
 
 
 def _peft() -> Any:

@@ -101,9 +101,9 @@ class LanguageModel:
             return cls._load_adapted(model, device)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         lm = cls(*load_pretrained(*find_source(model), place))
-        is_path = model is not None and Path(model).exists()
-        name = str(Path(model).resolve()) if is_path else model
-        lm._origin = {"model": name, "device": device}
+        if model is not None and Path(model).exists():
+            model = str(Path(model).resolve())
+        lm._origin = {"model": model, "device": device}
         return lm
 
     @classmethod
@@ -137,7 +137,7 @@ class LanguageModel:
     def default_adapter(self) -> Any:
         """Return the adapter that suits most models: LoRA [1]_ on all linear layers.
 
-        Its rank is 16, its scale 32 / 16, its dropout 0.05. The head has none.
+        Its rank is 16, its scale 32 / 16, without dropout. The head has none.
 
         Returns
         -------
@@ -177,8 +177,10 @@ class LanguageModel:
         origin = self._base and self._base._origin
         if self._base and origin and origin["model"]:
             _refuse(folder, "config.json", "a whole model")
+            weights = _adapter.adapter_weights(self.model)
             mark = _adapter.fingerprint(self._base.model)
-            _adapter.write_adapter(folder, self.model, origin["model"], mark)
+            saved = _adapter.SavedAdapter(origin["model"], self.adapter, weights, mark)
+            _adapter.write_adapter(folder, saved)
         else:
             _refuse(folder, "adapter_config.json", "an adapter")
             with no_bars():
