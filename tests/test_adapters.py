@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 import random
 import sys
@@ -23,6 +24,8 @@ from liftlearn import (
     _finetuner,
 )
 from liftlearn._encoder import Corpus
+from liftlearn._language_model import _adapter
+from liftlearn._language_model._pretrained import load_pretrained
 
 ANSWERS = ["a", "b", "a long one"]
 PROMPTS = ["x is 3. y?", "x is 40, z is 5. y?"]
@@ -387,8 +390,6 @@ def test_transformers_and_peft_read_a_saved_adapter(lm, tmp_path):
 
 
 def test_an_adapter_that_transformers_loads_is_merged(lm, tmp_path):
-    from liftlearn._language_model._pretrained import load_pretrained
-
     tuned = adapted(lm)
     tuned.save(tmp_path)
 
@@ -489,6 +490,21 @@ def test_another_base_than_that_of_training_is_refused(llama, tmp_path):
     ):
         with pytest.raises(ValueError, match="are others than when it was saved"):
             act()
+
+
+def test_a_bases_revision_is_written_as_peft_does(llama, tmp_path):
+    tuned = adapted(llama)
+    weights = _adapter.adapter_weights(tuned.model)
+    saved = _adapter.SavedAdapter("maker/model@v2", tuned.adapter, weights, "abc")
+
+    _adapter.write_adapter(tmp_path, saved)
+
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "maker/model"
+    assert config["revision"] == "v2"
+    read = _adapter.read_adapter(tmp_path)
+    assert (read.base, read.fingerprint) == ("maker/model@v2", "abc")
+    assert are_equal(read.weights, weights)
 
 
 def test_a_missing_base_is_named(llama, tmp_path):
