@@ -27,12 +27,15 @@ from tqdm.auto import tqdm
 
 from liftlearn._encoder import Corpus
 from liftlearn._language_model import AnswerScorer, LanguageModel
-from liftlearn._validation import Interval, StrOptions
+from liftlearn._validation import HasMethods, Interval, StrOptions
 
 # Accelerate's state belongs to the process, so fits take turns.
 _FITS = threading.RLock()
 # Prompts of like length are put together within so many batches at a time.
 _BUCKET = 16
+# Models of more weights learn through an adapter, or at a lower rate.
+_LARGE = 10_000_000
+_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -55,8 +58,8 @@ class FineTuner(BaseEstimator):
     max_steps : int, None or "auto", default="auto"
         Most optimizer steps. None sets no bound. Else: None.
     learning_rate : float or "auto", default="auto"
-        Peak learning rate. Else: 1e-3 for models of up to ten million weights, 1e-4
-        for larger ones.
+        Peak learning rate. Else: 2e-4 with an adapter [3]_; without, 1e-3 for models
+        of up to ten million weights and 1e-4 for larger ones.
     batch_size : int or "auto", default="auto"
         Rows in one forward pass. Else: 16.
     weight_decay : float or "auto", default="auto"
@@ -68,7 +71,10 @@ class FineTuner(BaseEstimator):
     gradient_accumulation_steps : int, default=1
         Forward passes that make one optimizer step.
     mixed_precision : {"auto", "no", "bf16", "fp16"}, default="auto"
-        Precision of the matrix products. ``"auto"`` is ``"no"``: float32.
+        Precision of the matrix products, and of the weights under an adapter while it
+        is trained. What is trained is float32, and so are predictions. ``"auto"`` is
+        ``"bf16"`` with an adapter on hardware that has it, and ``"no"``, float32,
+        otherwise.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside, to stop when the metric on them no longer rises,
         and to keep the weights that did best: accuracy for classes, the mean absolute
@@ -82,9 +88,20 @@ class FineTuner(BaseEstimator):
         when the model is used. False is the loss of the paper: all tokens compete.
     max_time : float, default=None
         Seconds that training may take; the learning rate reaches its end by then.
+    adapter : "auto", peft.LoraConfig or None, default="auto"
+        What is trained. None is all weights. A ``LoraConfig`` is an adapter beside the
+        model's weights, which stay as they are and are shared by all fits. ``"auto"``
+        goes on with the adapter of a model that has one; else, for models of more
+        than ten million weights, it is LoRA of rank 16 on all linear layers but the
+        head [3]_, and for smaller ones None. Adapters need the package peft.
+    gradient_checkpointing : bool, default=False
+        Whether to compute each layer again for its gradients rather than to keep what
+        it computed: less memory, a third more time, the same result.
 
     Attributes
     ----------
+    adapter_ : peft.LoraConfig or None
+        The adapter in use.
     history_ : list of dict
         For each epoch the mean ``loss`` in nats, the last ``learning_rate``, the count
         of ``tokens`` read, the ``monitored`` metric (None without early stopping), and
@@ -92,7 +109,7 @@ class FineTuner(BaseEstimator):
     n_steps_ : int
         Optimizer steps taken.
     n_epochs_, max_steps_, learning_rate_, batch_size_, weight_decay_, warmup_ratio_, \
-max_grad_norm_, early_stopping_
+max_grad_norm_, mixed_precision_, early_stopping_
         The values in use.
 
     References
@@ -101,6 +118,8 @@ max_grad_norm_, early_stopping_
        Machine Learning Tasks", NeurIPS 2022, section 2.
     .. [2] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR
        2019.
+    .. [3] T. Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", NeurIPS
+       2023: adapters on all linear layers, and their learning rate.
 
     Examples
     --------
@@ -127,6 +146,8 @@ max_grad_norm_, early_stopping_
         "n_iter_no_change": [_COUNT],
         "constrained": ["boolean"],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "adapter": [_AUTO, HasMethods("save_pretrained"), None],
+        "gradient_checkpointing": ["boolean"],
     }
 
     def __init__(
@@ -146,6 +167,8 @@ max_grad_norm_, early_stopping_
         n_iter_no_change: int = 5,
         constrained: bool = True,
         max_time: float | None = None,
+        adapter: Any = "auto",
+        gradient_checkpointing: bool = False,
     ) -> None:
         self.n_epochs = n_epochs
         self.max_steps = max_steps
@@ -161,6 +184,8 @@ max_grad_norm_, early_stopping_
         self.n_iter_no_change = n_iter_no_change
         self.constrained = constrained
         self.max_time = max_time
+        self.adapter = adapter
+        self.gradient_checkpointing = gradient_checkpointing
 
     def finetune(
         self,
@@ -195,7 +220,12 @@ max_grad_norm_, early_stopping_
         Raises
         ------
         ValueError
-            If a prompt is longer than the model can read.
+            If a prompt is longer than the model can read; if the adapter would change
+            the model's own weights or its head.
+        TypeError
+            If the adapter is not a ``peft.LoraConfig``.
+        ImportError
+            If there is to be an adapter, but peft is not installed.
 
         Warns
         -----
@@ -207,10 +237,12 @@ max_grad_norm_, early_stopping_
         self.history_: list[dict[str, Any]] = []
         self.n_steps_ = 0
         trie = lm.trie(corpus.answers.texts)
-        tuned = lm.trainable_copy()
-        devices = [] if tuned.model.device.type == "cpu" else [tuned.model.device]
+        devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
         with _FITS, torch.random.fork_rng(devices):
             torch.manual_seed(rng.randint(2**31))
+            tuned = lm.trainable_copy(self.adapter_, _DTYPES[self.mixed_precision_])
+            if self.gradient_checkpointing:
+                tuned.checkpoint_activations()
             # With a single answer there is nothing to learn.
             if trie.nodes:
                 scorer = AnswerScorer(tuned.model, trie, constrained=self.constrained)
@@ -219,16 +251,22 @@ max_grad_norm_, early_stopping_
 
     def _settle(self, lm: LanguageModel) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
-        n_weights = sum(weight.numel() for weight in lm.model.parameters())
+        is_large = sum(weight.numel() for weight in lm.model.parameters()) > _LARGE
+        self.adapter_ = self.adapter
+        if isinstance(self.adapter, str):
+            self.adapter_ = lm.adapter or (lm.default_adapter() if is_large else None)
+        rate, precision = (1e-4 if is_large else 1e-3), "no"
+        if self.adapter_ is not None:
+            rate, precision = 2e-4, "bf16" if _has_bf16(lm.model.device) else "no"
         default = {
             "n_epochs": 10,
             "max_steps": None,
-            "learning_rate": 1e-3 if n_weights <= 10_000_000 else 1e-4,
+            "learning_rate": rate,
             "batch_size": 16,
             "weight_decay": 0.01,
             "warmup_ratio": 0.1,
             "max_grad_norm": 1.0,
-            "mixed_precision": "no",
+            "mixed_precision": precision,
             "early_stopping": False,
         }
         for name, value in default.items():
@@ -248,14 +286,18 @@ max_grad_norm_, early_stopping_
         accelerator = Accelerator(
             cpu=lm.model.device.type == "cpu", mixed_precision="no"
         )
+        weights = [w for w in lm.model.parameters() if w.requires_grad]
         optimizer = torch.optim.AdamW(
-            lm.model.parameters(),
+            weights,
             lr=self.learning_rate_,
             weight_decay=self.weight_decay_,
             fused=True,
         )
         module, optimizer = accelerator.prepare(scorer, optimizer)
         module.train()
+        scaler = torch.amp.GradScaler(
+            lm.model.device.type, enabled=self.mixed_precision_ == "fp16"
+        )
         clock = _Clock(self._n_steps(len(corpus)), self.max_time)
         best = _Best(monitor, self.n_iter_no_change)
         bar = tqdm(total=clock.n_steps, desc="fine-tuning", disable=not verbose)
@@ -268,16 +310,16 @@ max_grad_norm_, early_stopping_
                     for batch in batches:
                         with self._autocast(lm):
                             score = module(**batch)  # (batch,)
-                        accelerator.backward(-score.sum() / n_rows)
+                        accelerator.backward(scaler.scale(-score.sum() / n_rows))
                         losses += (-score).tolist()
                         n_tokens += batch["input_ids"].numel()
-                    accelerator.clip_grad_norm_(
-                        lm.model.parameters(), self.max_grad_norm_
-                    )
+                    scaler.unscale_(optimizer)
+                    accelerator.clip_grad_norm_(weights, self.max_grad_norm_)
                     rate = self.learning_rate_ * self._schedule(clock.progress)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
-                    optimizer.step()
+                    scaler.step(optimizer)
+                    scaler.update()
                     optimizer.zero_grad()
                     clock.n_taken += 1
                     bar.update()
@@ -356,8 +398,18 @@ max_grad_norm_, early_stopping_
         """Return the forward pass's precision; accelerate's own is process-wide."""
         if self.mixed_precision_ == "no":
             return nullcontext()
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[self.mixed_precision_]
-        return torch.autocast(lm.model.device.type, dtype)
+        return torch.autocast(lm.model.device.type, _DTYPES[self.mixed_precision_])
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Return whether bf16 products are faster than float32 on a device."""
+    if device.type == "cpu":
+        # Others compute bf16 products, too, but through float32.
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(n) for n in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )
 
 
 def _grouped(
@@ -419,10 +471,13 @@ class _Best:
         self._n_worse += 1
         if score > self._score:
             self._score, self._n_worse = score, 0
-            state = lm.model.state_dict()
-            self._weights = {name: weight.clone() for name, weight in state.items()}
+            self._weights = {
+                name: weight.detach().clone()
+                for name, weight in lm.model.named_parameters()
+                if weight.requires_grad
+            }
         return score
 
     def restore(self, lm: LanguageModel) -> None:
         if self._weights is not None:
-            lm.model.load_state_dict(self._weights)
+            lm.model.load_state_dict(self._weights, strict=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
+from liftlearn._language_model import _adapter
 from liftlearn._language_model._pretrained import (
     find_source,
     load_pretrained,
@@ -49,6 +51,9 @@ class LanguageModel:
         For each task (``"classification"``, ``"regression"``) the parameters that
         suit this model: ``{"encoder": {...}, "finetuner": {...}, "decoder": {...}}``.
         They stand under the key ``liftlearn`` of the model's ``config.json``.
+    adapter : peft.LoraConfig or None
+        What the model's adapter is made of, where it has one. The other weights are
+        shared with the model under it.
 
     Examples
     --------
@@ -61,6 +66,10 @@ class LanguageModel:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        # What `load` was given for this model; None if its weights are its own.
+        self._origin: dict[str, Any] | None = None
+        # The model under the adapter.
+        self._base: Self | None = None
 
     @classmethod
     def load(
@@ -71,7 +80,8 @@ class LanguageModel:
         Parameters
         ----------
         model : str, PathLike or None, default=None
-            A folder, a ``.gguf`` file, or a name on the Hugging Face hub, of which
+            A folder with a whole model or with an adapter, whose base is loaded, too; a
+            ``.gguf`` file; or a name on the Hugging Face hub, of which
             ``"name@revision"`` is a branch, tag or commit. A ``Path`` is always local.
             None is the embedded model.
         device : str, default=None
@@ -88,12 +98,35 @@ class LanguageModel:
         FileNotFoundError
             If a folder or a ``.gguf`` file does not exist.
         ImportError
-            If the package gguf is missing, which reads ``.gguf`` files.
+            If the package that a ``.gguf`` file or an adapter needs is missing.
         ValueError
-            If it is no causal language model, or its files can't be read.
+            If it is no causal language model, or its files can't be read; if an
+            adapter's base cannot be loaded, or is another model than when the adapter
+            was saved.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(*load_pretrained(find_source(model), device))
+        if model is not None and _adapter.holds_adapter(model):
+            return cls._load_adapted(model, device)
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        lm = cls(*load_pretrained(find_source(model), place))
+        if model is not None and Path(model).exists():
+            model = str(Path(model).resolve())
+        lm._origin = {"model": model, "device": device}
+        return lm
+
+    @classmethod
+    def _load_adapted(cls, folder: str | PathLike[str], device: str | None) -> Self:
+        """Load the adapter in a folder, over its base."""
+        saved = _adapter.read_adapter(folder)
+        try:
+            base = cls.load(saved.base, device=device)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{str(folder)!r} holds an adapter of the model {saved.base!r}, which "
+                f"could not be loaded. Put it there, or name another place in "
+                "adapter_config.json."
+            ) from error
+        base._check_fingerprint(saved.fingerprint)
+        return base._ready_with(saved.config, saved.weights)
 
     @property
     def preferences(self) -> dict[str, Any]:
@@ -103,40 +136,190 @@ class LanguageModel:
         )
         return preferences
 
+    @property
+    def adapter(self) -> Any | None:
+        """What the model's adapter is made of; None without one."""
+        return _adapter.adapter_of(self.model)
+
+    def default_adapter(self) -> Any:
+        """Return the adapter that suits most models: LoRA [1]_ on all linear layers.
+
+        Its rank is 16, its scale 32 / 16, without dropout. The head has none.
+
+        Returns
+        -------
+        config : peft.LoraConfig
+            What the adapter is made of.
+
+        Raises
+        ------
+        ImportError
+            If peft is not installed.
+
+        References
+        ----------
+        .. [1] E. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models",
+           ICLR 2022.
+        """
+        return _adapter.lora(self.model)
+
     def save(self, folder: str | PathLike[str]) -> None:
         """Save the model and its tokenizer as a folder that `load` reads.
+
+        Of a model with an adapter the adapter alone is saved, in peft's format, if its
+        base was loaded from a folder or the hub; the base must stay there. Save
+        ``merged()`` for a folder that needs no other.
 
         Parameters
         ----------
         folder : str or PathLike
-            Where to write ``config.json``, safetensors weights (float32) and the
-            tokenizer's files.
+            Where to write ``config.json`` and safetensors weights (float32), or
+            ``adapter_config.json`` and the adapter's, and the tokenizer's files.
+
+        Raises
+        ------
+        FileExistsError
+            If a whole model would be written to an adapter, or the other way round.
         """
-        with no_bars():
-            copy.deepcopy(self.model).float().save_pretrained(folder)
+        origin = self._base and self._base._origin
+        if self._base and origin and origin["model"]:
+            _refuse(folder, "config.json", "a whole model")
+            weights = _adapter.adapter_weights(self.model)
+            mark = _adapter.fingerprint(self._base.model)
+            saved = _adapter.SavedAdapter(origin["model"], self.adapter, weights, mark)
+            _adapter.write_adapter(folder, saved)
+        else:
+            _refuse(folder, "adapter_config.json", "an adapter")
+            with no_bars():
+                self.merged().model.float().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def trainable_copy(self) -> Self:
-        """Return a copy to train, which shares no weights with this one.
+    def merged(self) -> Self:
+        """Return a copy without adapter, which shares no weights with this one.
 
         Returns
         -------
         lm : LanguageModel
-            In training mode, with float32 weights that require gradients.
+            In evaluation mode; where there was an adapter, it is added to the weights.
         """
-        model = copy.deepcopy(self.model).float().requires_grad_(True)
-        return type(self)(model.train(), self.tokenizer)
+        model = copy.deepcopy(self.model)
+        if self.adapter is not None:
+            _adapter.merge(model)
+        return type(self)(ready_to_score(model), self.tokenizer)
+
+    def trainable_copy(
+        self, adapter: Any | None = None, base_precision: torch.dtype = torch.float32
+    ) -> Self:
+        """Return a copy to train, by which this one is not changed.
+
+        Parameters
+        ----------
+        adapter : peft.LoraConfig, default=None
+            What is trained: an adapter, while all other weights share their storage
+            with this model. Its own ``adapter`` goes on from its weights; before
+            another one is put in, the own one is merged. None trains all weights.
+        base_precision : torch.dtype, default=torch.float32
+            Precision of the weights that an adapter leaves as they are; they are
+            copied if they are in another.
+
+        Returns
+        -------
+        lm : LanguageModel
+            In training mode; its float32 weights to train require gradients.
+
+        Raises
+        ------
+        ImportError
+            If peft is not installed.
+        TypeError
+            If ``adapter`` is not a ``peft.LoraConfig``.
+        ValueError
+            If the adapter would change the base model, or the model's head.
+        """
+        if adapter is None:
+            lm = self.merged()
+            lm.model.float().requires_grad_(True)
+        elif self._base is not None and adapter is self.adapter:
+            weights = _adapter.adapter_weights(self.model)
+            lm = self._base._adapted(adapter, weights, base_precision)
+        else:
+            base = self if self.adapter is None else self.merged()
+            lm = base._adapted(adapter, None, base_precision)
+        lm.model.train()
+        return lm
+
+    def checkpoint_activations(self) -> None:
+        """Make training compute each layer twice rather than keep all it computed.
+
+        Raises
+        ------
+        ValueError
+            If the model's code does not provide for it.
+        """
+        try:
+            self.model.activation_checkpointing_enable()
+        except ValueError as error:
+            raise ValueError(
+                f"The model ({type(self.model).__name__}) cannot checkpoint its "
+                "activations. Set FineTuner(gradient_checkpointing=False), and lower "
+                "batch_size if memory is short."
+            ) from error
+        # A hook that only the other, reentrant kind of checkpoint needs.
+        self.model.disable_input_require_grads()
 
     def scoring_copy(self) -> Self:
-        """Return a copy to score with, which shares no weights with this one.
+        """Return a copy to score with, which shares no weights that are trained.
 
         Returns
         -------
         lm : LanguageModel
             In evaluation mode, in the precision that the model prefers.
         """
-        model = copy.deepcopy(self.model)
-        return type(self)(ready_to_score(model), self.tokenizer)
+        if self._base is None:
+            return self.merged()
+        weights = _adapter.adapter_weights(self.model)
+        return self._base._ready_with(self.adapter, weights)
+
+    def _ready_with(self, config: Any, weights: Mapping[str, Tensor]) -> Self:
+        """Return a copy with an adapter to score with."""
+        lm = self._adapted(config, weights)
+        ready_to_score(lm.model)
+        return lm
+
+    def _adapted(
+        self,
+        config: Any,
+        weights: Mapping[str, Tensor] | None = None,
+        base_precision: torch.dtype | None = None,
+    ) -> Self:
+        """Return a copy with an adapter, which shares this model's weights."""
+        model = _adapter.with_adapter(self.model, config, weights, base_precision)
+        lm = type(self)(model, self.tokenizer)
+        lm._base = self
+        return lm
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Leave out weights that `load` can give again."""
+        if self._base is not None:
+            weights = {
+                name: weight.cpu()
+                for name, weight in _adapter.adapter_weights(self.model).items()
+            }
+            return _adapted_again, (self._base, self.adapter, weights)
+        if self._origin is not None:
+            mark = _adapter.fingerprint(self.model)
+            return _loaded_again, (type(self), self._origin, mark)
+        return super().__reduce_ex__(protocol)
+
+    def _check_fingerprint(self, expected: str | None) -> None:
+        """Raise if the weights are others than those that the fingerprint is of."""
+        if expected not in (None, _adapter.fingerprint(self.model)):
+            name = self._origin and self._origin["model"]
+            raise ValueError(
+                f"The weights of the model {name or 'embedded in liftlearn'!r} are "
+                "others than when it was saved. Put the former ones back, or "
+                "fine-tune again."
+            )
 
     def prompt_tokens(self, prompts: Sequence[str], n_more: int = 0) -> list[list[int]]:
         """Return the tokens of each prompt, with what the model wants before them.
@@ -335,3 +518,25 @@ def _sum_over_processes(
     total = torch.from_numpy(scores).to(device)
     distributed.all_reduce(total)
     return total.cpu().numpy()
+
+
+def _refuse(folder: str | PathLike[str], name: str, kind: str) -> None:
+    if (Path(folder) / name).exists():
+        raise FileExistsError(
+            f"{str(folder)!r} already holds {kind}, which must not be mixed with what "
+            "is to be saved. Give another folder, or empty it."
+        )
+
+
+def _adapted_again(base: LanguageModel, config: Any, weights: Any) -> LanguageModel:
+    return base._ready_with(config, weights)
+
+
+def _loaded_again(
+    kind: type[LanguageModel], origin: Mapping[str, Any], mark: str
+) -> LanguageModel:
+    # A GPU's number means nothing on another machine.
+    device = "cpu" if origin["device"] == "cpu" else None
+    lm = kind.load(origin["model"], device=device)
+    lm._check_fingerprint(mark)
+    return lm

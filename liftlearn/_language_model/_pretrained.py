@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
+from liftlearn._language_model._adapter import adapter_of, merge
 from liftlearn._language_model._scorer import check_reading
 
 
@@ -104,6 +105,8 @@ def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
             f"{len(missing) - 1} more parts of a {type(model).__name__}. Expected a "
             "causal language model with all of its weights."
         )
+    if adapter_of(model) is not None:  # transformers has loaded one from the hub
+        merge(model)
     check_reading(model.eval())
     return ready_to_score(model).to(device), tokenizer
 
@@ -137,6 +140,8 @@ def ready_to_score(model: Any) -> Any:
     """Put a model into evaluation mode and its preferred precision."""
     preferences: Mapping[str, Any] = getattr(model.config, "liftlearn", None) or {}
     precision = getattr(torch, preferences.get("precision", "float32"))
+    if model.is_activation_checkpointing:
+        model.activation_checkpointing_disable()
     model.requires_grad_(False)
     return model.eval().to(precision)
 

@@ -1,0 +1,255 @@
+"""Adapters: small trainable weights put into a copy that shares its base's storage.
+
+The only module that imports peft, which is an extra, and only when it is needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+_CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+# Where peft's own files say that a weight lies.
+_PREFIX = "base_model.model."
+# Others write what they start from into the base's weights, which are shared.
+_STARTS = (True, False, "gaussian", "orthogonal")
+# Their weights are read by a fused kernel, past any adapter.
+_STATE_SPACE_LAYERS = ["x_proj", "dt_proj", "out_proj"]
+_MISFIT = (
+    "The adapter's weights do not fit the layers of its base model. The base must be "
+    "the model that the adapter was trained on."
+)
+
+
+class SavedAdapter(NamedTuple):
+    """An adapter by itself, with its base's name and, where known, fingerprint."""
+
+    base: str
+    config: Any
+    weights: dict[str, Tensor]
+    fingerprint: str | None
+
+
+def lora(model: Any) -> Any:
+    """Return the configuration of LoRA on all linear layers of a model but its head."""
+    is_state_space = any(hasattr(module, "A_log") for module in model.modules())
+    return _peft().LoraConfig(
+        r=16,
+        lora_alpha=32,
+        target_modules="all-linear",
+        exclude_modules=_STATE_SPACE_LAYERS if is_state_space else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def adapter_of(model: Any) -> Any | None:
+    """Return the configuration of the adapter in a model, and None without one."""
+    configs: Mapping[str, Any] = getattr(model, "peft_config", None) or {}
+    return next(iter(configs.values()), None)
+
+
+def adapter_weights(model: Any) -> dict[str, Tensor]:
+    """Return the weights of a model's adapter in float32, by their names in peft."""
+    weights: Mapping[str, Tensor] = _peft().get_peft_model_state_dict(
+        model, save_embedding_layers=False
+    )
+    return {name: weight.detach().float() for name, weight in weights.items()}
+
+
+def with_adapter(
+    model: Any,
+    config: Any,
+    weights: Mapping[str, Tensor] | None = None,
+    base_precision: torch.dtype | None = None,
+) -> Any:
+    """Return a copy of a model with an adapter, which alone requires gradients.
+
+    What is not trained shares its storage with the model, unless ``base_precision``
+    is another. The adapter's weights are float32; without given ones it is new.
+    """
+    peft = _peft()
+    _check_config(peft, config)
+    config = copy.deepcopy(config)
+    config.inference_mode = False
+    copied = _shared_copy(model)
+    config.fan_in_fan_out = any(isinstance(m, Conv1D) for m in copied.modules())
+    shared = {id(weight) for weight in copied.parameters()}
+    head = copied.get_output_embeddings().weight
+    if weights is None:
+        peft.inject_adapter_in_model(config, copied)
+    else:
+        # On no device nothing is drawn from the random stream of the process.
+        with torch.device("meta"):
+            peft.inject_adapter_in_model(config, copied)
+        _put(peft, copied, weights)
+    _check_head(copied, head)
+    for weight in copied.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(torch.float32, copy=id(weight) in shared)
+        elif base_precision is not None:
+            weight.data = weight.data.to(base_precision)
+    return copied
+
+
+def merge(module: Any) -> None:
+    """Add the adapter of a model into the model's own weights, in place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, child in module.named_children():
+        if hasattr(child, "unload_and_optionally_merge_module"):
+            whole = child.unload_and_optionally_merge_module(
+                merge=True, safe_merge=False, adapter_names=None
+            )
+            setattr(module, name, whole)
+        elif isinstance(child, BaseTunerLayer):
+            child.merge()
+            setattr(module, name, child.get_base_layer())
+        else:
+            merge(child)
+    if adapter_of(module) is not None:
+        del module.peft_config
+
+
+def fingerprint(model: Any) -> str:
+    """Return a hash of a sample of each weight, alike for one model on any device."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        entries = weight.detach().flatten()
+        sample = entries[:: len(entries) // 64 + 1].float().cpu()
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_adapter(folder: str | PathLike[str], adapter: SavedAdapter) -> None:
+    """Write an adapter as peft does, with its base's fingerprint beside its weights."""
+    config = copy.deepcopy(adapter.config)
+    config.inference_mode = True
+    config.base_model_name_or_path, config.revision = adapter.base, None
+    if "@" in adapter.base and not Path(adapter.base).exists():
+        name, _, config.revision = adapter.base.rpartition("@")
+        config.base_model_name_or_path = name
+    config.save_pretrained(str(folder))
+    weights = {
+        f"{_PREFIX}{name}": weight.cpu().contiguous()
+        for name, weight in adapter.weights.items()
+    }
+    metadata = {"format": "pt", "base_fingerprint": str(adapter.fingerprint)}
+    save_file(weights, Path(folder) / _WEIGHTS, metadata=metadata)
+
+
+def holds_adapter(folder: str | PathLike[str]) -> bool:
+    """Return whether a folder holds an adapter; refuse one with a whole model, too."""
+    is_adapter = (Path(folder) / _CONFIG).is_file()
+    if is_adapter and (Path(folder) / "config.json").is_file():
+        raise ValueError(
+            f"Expected a whole model or an adapter, but {str(folder)!r} holds both. "
+            f"Move {_CONFIG} and {_WEIGHTS} to a folder of their own."
+        )
+    return is_adapter
+
+
+def read_adapter(folder: str | PathLike[str]) -> SavedAdapter:
+    """Read what `write_adapter` or peft wrote; nothing but safetensors and JSON."""
+    config = _peft().PeftConfig.from_pretrained(str(folder))
+    path = Path(folder) / _WEIGHTS
+    if not path.is_file():
+        raise ValueError(
+            f"Expected the adapter's weights in {str(path)!r}, but there is no such "
+            "file. Weights in other formats than safetensors are not read."
+        )
+    try:
+        weights = {
+            name.removeprefix(_PREFIX): weight
+            for name, weight in load_file(path).items()
+        }
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"Expected safetensors weights, but {str(path)!r} is damaged. Save the "
+            "adapter, or download it, again."
+        ) from error
+    base = str(config.base_model_name_or_path)
+    if config.revision is not None:
+        base = f"{base}@{config.revision}"
+    return SavedAdapter(base, config, weights, metadata.get("base_fingerprint"))
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError(
+            "Adapters need the package peft, which could not be imported. Run "
+            "`pip install 'liftlearn[lora]'`, or train all weights with "
+            "FineTuner(adapter=None)."
+        ) from error
+    return peft
+
+
+def _check_config(peft: Any, config: Any) -> None:
+    if not isinstance(config, peft.LoraConfig):
+        raise TypeError(
+            f"Expected adapter to be 'auto', None or a peft.LoraConfig, got {config!r}."
+        )
+    if config.init_lora_weights not in _STARTS:
+        raise ValueError(
+            f"LoraConfig(init_lora_weights={config.init_lora_weights!r}) changes the "
+            "weights of the base model, which fits share. Expected one of "
+            f"{', '.join(map(repr, _STARTS))}."
+        )
+
+
+def _shared_copy(model: Any) -> Any:
+    """Copy a model's structure; its frozen weights keep their storage.
+
+    The Parameter objects are new: what is set on one, such as its gradient, must not
+    reach the model's own.
+    """
+    memo: dict[int, Any] = {
+        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        for weight in model.parameters()
+    }
+    memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
+    return copy.deepcopy(model, memo)
+
+
+def _check_head(model: Any, head: Tensor) -> None:
+    """Refuse an adapter on the head, which is read as plain weights."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    for module in model.modules():
+        is_adapted = isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+        if is_adapted and any(head is weight for weight in module.parameters()):
+            raise ValueError(
+                "Expected an adapter that leaves the language model's head as it is, "
+                "but target_modules or modules_to_save of the LoraConfig name it, or "
+                "the embedding that is tied to it. Leave them out."
+            )
+
+
+def _put(peft: Any, model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Give an adapter without values its own copies of the weights."""
+    device = model.device
+    own = {
+        name: weight.detach().to(device, copy=True) for name, weight in weights.items()
+    }
+    try:
+        peft.set_peft_model_state_dict(model, own, low_cpu_mem_usage=True)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(_MISFIT) from error
+    if any(weight.is_meta for weight in model.parameters()):
+        raise ValueError(_MISFIT)
