@@ -32,6 +32,8 @@ class Codec:
     classes : mapping of str to type
         The classes whose objects may be written, by their names in the file. An
         object is its attributes; its constructor is not called.
+    kinds : mapping of str to Kind, default={}
+        Further types that are written as simpler values.
 
     Examples
     --------
@@ -41,9 +43,12 @@ class Codec:
     (1, 2.5)
     """
 
-    def __init__(self, classes: Mapping[str, type]) -> None:
+    def __init__(
+        self, classes: Mapping[str, type], kinds: Mapping[str, Kind] | None = None
+    ) -> None:
         self._classes = classes
         self._names = {cls: name for name, cls in classes.items()}
+        self._kinds = {**_KINDS, **(kinds or {})}
 
     def encode(self, value: Any, where: str) -> Any:
         """Return the value as JSON; ``where`` is its name in error messages."""
@@ -57,8 +62,9 @@ class Codec:
                 for name, attribute in vars(value).items()
             }
             return {"type": self._names[type(value)], "value": attributes}
-        kind = _kind_of(value, where)
-        return {"type": kind, "value": self.encode(_KINDS[kind].write(value), where)}
+        kind = self._kind_of(value, where)
+        simpler = self._kinds[kind].write(value)
+        return {"type": kind, "value": self.encode(simpler, where)}
 
     def decode(self, written: Any) -> Any:
         """Return the value that was written.
@@ -77,7 +83,30 @@ class Codec:
             made: Any = object.__new__(self._classes[name])
             vars(made).update({key: self.decode(v) for key, v in value.items()})
             return made
-        return _KINDS[name].read(self.decode(value))
+        return self._kinds[name].read(self.decode(value))
+
+    def _kind_of(self, value: Any, where: str) -> str:
+        """Return the name of the value's kind, and raise if there is none."""
+        names = {kind.type: name for name, kind in self._kinds.items()}
+        name = "scalar" if isinstance(value, np.generic) else names.get(type(value))
+        if name in ("scalar", "array"):
+            # Not structured or complex ones, nor those of a machine's own size.
+            plain = value.dtype.kind in "biufUmMO" and value.dtype.char != "g"
+            name = name if plain else None
+        if name == "RandomState":
+            generator = value.get_state(legacy=False)["bit_generator"]
+            name = name if generator == "MT19937" else None
+        if name is None:
+            own = f"{type(value).__module__}.{type(value).__qualname__}"
+            if isinstance(value, np.ndarray):
+                own += f" of {value.dtype}"
+            raise TypeError(
+                f"{where} is a {own}. A user's own part cannot be saved, nor can other "
+                "types: a saved estimator holds liftlearn's parts with numbers, text, "
+                "dates, and lists, dictionaries and arrays of them, but no code. "
+                "Replace it by one of these, or pickle the estimator."
+            )
+        return name
 
 
 def _is_json(value: Any) -> bool:
@@ -88,7 +117,7 @@ def _is_json(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """A type that is written as a simpler value."""
 
     type: type
@@ -133,67 +162,44 @@ def _read_stream(state: list[Any]) -> RandomState:
 
 
 _KINDS = {
-    "float": _Kind(float, repr, float),  # nan and the infinities
-    "tuple": _Kind(tuple, list, tuple),
-    "dict": _Kind(dict, lambda d: [list(item) for item in d.items()], dict),
-    "Path": _Kind(type(Path()), str, Path),
-    "Decimal": _Kind(Decimal, str, Decimal),
-    "date": _Kind(date, date.isoformat, date.fromisoformat),
-    "datetime": _Kind(
+    "float": Kind(float, repr, float),  # nan and the infinities
+    "tuple": Kind(tuple, list, tuple),
+    "set": Kind(set, list, set),
+    "dict": Kind(dict, lambda d: [list(item) for item in d.items()], dict),
+    "Path": Kind(type(Path()), str, Path),
+    "Decimal": Kind(Decimal, str, Decimal),
+    "date": Kind(date, date.isoformat, date.fromisoformat),
+    "datetime": Kind(
         datetime,
         lambda d: [d.replace(tzinfo=None, fold=0).isoformat(), d.tzinfo, d.fold],
         _read_datetime,
     ),
-    "timedelta": _Kind(
+    "timedelta": Kind(
         timedelta,
         lambda t: [t.days, t.seconds, t.microseconds],
         lambda written: timedelta(*written),
     ),
-    "timezone": _Kind(
+    "timezone": Kind(
         timezone,
         lambda zone: list(zone.__getinitargs__()),  # its offset, and its name if any
         lambda written: timezone(*written),
     ),
-    "ZoneInfo": _Kind(ZoneInfo, lambda zone: zone.key, ZoneInfo),
-    "Timestamp": _Kind(pd.Timestamp, _write_stamp, _read_stamp),
-    "Timedelta": _Kind(
+    "ZoneInfo": Kind(ZoneInfo, lambda zone: zone.key, ZoneInfo),
+    "Timestamp": Kind(pd.Timestamp, _write_stamp, _read_stamp),
+    "Timedelta": Kind(
         pd.Timedelta,
         lambda t: [int(t.asm8.astype(np.int64)), t.unit],
         lambda written: pd.Timedelta(np.timedelta64(*written)),
     ),
-    "NaT": _Kind(type(pd.NaT), lambda _: None, lambda _: pd.NaT),
-    "NA": _Kind(type(pd.NA), lambda _: None, lambda _: pd.NA),
-    "array": _Kind(np.ndarray, _write_array, _read_array),
-    "scalar": _Kind(
+    "NaT": Kind(type(pd.NaT), lambda _: None, lambda _: pd.NaT),
+    "NA": Kind(type(pd.NA), lambda _: None, lambda _: pd.NA),
+    "array": Kind(np.ndarray, _write_array, _read_array),
+    "scalar": Kind(
         np.generic,
         lambda scalar: _write_array(np.asarray(scalar)),
         lambda written: _read_array(written)[()],
     ),
-    "RandomState": _Kind(
+    "RandomState": Kind(
         RandomState, lambda stream: list(stream.get_state()[1:]), _read_stream
     ),
 }
-_NAMES = {kind.type: name for name, kind in _KINDS.items()}
-
-
-def _kind_of(value: Any, where: str) -> str:
-    """Return the name of the value's kind, and raise if there is none."""
-    name = "scalar" if isinstance(value, np.generic) else _NAMES.get(type(value))
-    if name in ("scalar", "array"):
-        # Not structured or complex ones, nor those whose size depends on the machine.
-        plain = value.dtype.kind in "biufUmMO" and value.dtype.char != "g"
-        name = name if plain else None
-    if name == "RandomState":
-        generator = value.get_state(legacy=False)["bit_generator"]
-        name = name if generator == "MT19937" else None
-    if name is None:
-        own = f"{type(value).__module__}.{type(value).__qualname__}"
-        if isinstance(value, np.ndarray):
-            own += f" of {value.dtype}"
-        raise TypeError(
-            f"{where} is a {own}. A user's own part cannot be saved, nor can other "
-            "types: a saved estimator holds liftlearn's parts with numbers, text, "
-            "dates, and lists, dictionaries and arrays of them, but no code. Replace "
-            "it by one of these, or pickle the estimator."
-        )
-    return name

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -21,11 +22,15 @@ import torch
 
 from liftlearn._answers import LabelAnswers, NumberAnswers
 from liftlearn._cells import WRITERS
-from liftlearn._codec import Codec
+from liftlearn._codec import Codec, Kind
 from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._encoder import RowEncoder
 from liftlearn._finetuner import FineTuner
-from liftlearn._language_model import LanguageModel
+from liftlearn._language_model import (
+    LanguageModel,
+    adapter_config,
+    adapter_parameters,
+)
 from liftlearn._numbers import Scale
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
@@ -59,7 +64,7 @@ def save_fitted(
     bare = copy.copy(estimator)
     del bare.language_model_  # whose files are beside the state
     routing = vars(bare).pop("_metadata_request", None)
-    codec = Codec({**_PARTS, **estimators})
+    codec = _codec(estimators)
     written = codec.encode(bare, type(estimator).__name__)
     folder = Path(folder)
     earlier = _files_to_replace(folder)
@@ -93,7 +98,7 @@ def load_fitted(
     content = _read_state(folder)
     _check_files(folder, content["files"])
     try:
-        estimator = Codec({**_PARTS, **estimators}).decode(content["estimator"])
+        estimator = _codec(estimators).decode(content["estimator"])
         if content["requests"] is not None:
             _request(estimator, content["requests"])
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as e:
@@ -106,6 +111,14 @@ def load_fitted(
         folder, device=device or _device_here(estimator.device)
     )
     return estimator
+
+
+def _codec(estimators: Mapping[str, type]) -> Codec:
+    """Return what writes the state of an estimator of one of the given classes."""
+    # Unless peft is imported, nothing is of its class.
+    lora = getattr(sys.modules.get("peft"), "LoraConfig", type(None))
+    kinds = {"LoraConfig": Kind(lora, adapter_parameters, adapter_config)}
+    return Codec({**_PARTS, **estimators}, kinds)
 
 
 def _requests(routing: Any) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections import OrderedDict
@@ -15,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -293,6 +295,37 @@ def test_an_estimator_on_another_model_keeps_its_bits(gpt2_folder, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(table), expected)
     np.testing.assert_array_equal(again.predict_proba(table), expected)
     assert loaded.model == gpt2_folder
+
+
+def test_an_adapted_estimator_is_saved_without_its_base(gpt2_folder, tmp_path):
+    adapter = LoraConfig(r=2, target_modules=["c_attn"])
+    finetuner = FineTuner(**SHORT, learning_rate=0.05, adapter=adapter)
+    estimator = fitted(model=gpt2_folder, finetuner=finetuner)
+
+    loaded = there_and_back(estimator, tmp_path / "first")
+
+    table = every_kind()
+    expected = estimator.predict_proba(table)
+    np.testing.assert_array_equal(loaded.predict_proba(table), expected)
+    assert (tmp_path / "first" / "adapter_model.safetensors").exists()
+    assert not (tmp_path / "first" / "model.safetensors").exists()
+    assert loaded.finetuner_.adapter_.to_dict() == adapter.to_dict()
+    further = clone(loaded).set_params(
+        model=tmp_path / "first", finetuner=FineTuner(n_epochs=0)
+    )
+    further.fit(table, np.array(["low", "mid", "top"])[np.arange(len(table)) % 3])
+    np.testing.assert_array_equal(further.predict_proba(table), expected)
+
+
+def test_an_adapter_never_replaces_its_own_base(gpt2_folder, tmp_path):
+    base = shutil.copytree(gpt2_folder, tmp_path / "base")
+    adapter = LoraConfig(r=2, target_modules=["c_attn"])
+    estimator = fitted(model=base, finetuner=FineTuner(**SHORT, adapter=adapter))
+
+    with pytest.raises(FileExistsError, match="base' holds"):
+        estimator.save(base)
+
+    assert files_of(base) == files_of(gpt2_folder)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "cpu", None])
@@ -622,6 +655,7 @@ values = st.recursive(
         st.lists(inner, max_size=3),
         st.lists(inner, max_size=3).map(tuple),
         st.dictionaries(keys, inner, max_size=3),
+        st.sets(st.integers(0, 3)),
         st.lists(inner, max_size=3).map(
             lambda cells: np.fromiter(cells, object, len(cells))
         ),
@@ -647,7 +681,7 @@ def test_any_value_comes_back_as_it_was(value):
         len,
         int,
         object(),
-        {1},
+        frozenset({1}),
         b"bytes",
         1j,
         np.complex64(1),

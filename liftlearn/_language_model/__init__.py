@@ -5,7 +5,14 @@ tokens of a prompt and of an answer is made here only, and the function that sco
 the one that training maximises. The only package that imports transformers.
 """
 
+from liftlearn._language_model._adapter import adapter_config, adapter_parameters
 from liftlearn._language_model._model import LanguageModel
 from liftlearn._language_model._scorer import AnswerScorer, Trie
 
-__all__ = ["AnswerScorer", "LanguageModel", "Trie"]
+__all__ = [
+    "AnswerScorer",
+    "LanguageModel",
+    "Trie",
+    "adapter_config",
+    "adapter_parameters",
+]

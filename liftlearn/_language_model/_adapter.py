@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
+from enum import Enum
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +52,19 @@ def lora(model: Any) -> Any:
         exclude_modules=_STATE_SPACE_LAYERS if is_state_space else None,
         task_type="CAUSAL_LM",
     )
+
+
+def adapter_parameters(config: Any) -> dict[str, Any]:
+    """Return the parameters of a ``peft.LoraConfig`` as plain values."""
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in config.to_dict().items()
+    }
+
+
+def adapter_config(parameters: Mapping[str, Any]) -> Any:
+    """Return the ``peft.LoraConfig`` of such parameters."""
+    return _peft().PeftConfig.from_peft_type(**parameters)
 
 
 def adapter_of(model: Any) -> Any | None:
