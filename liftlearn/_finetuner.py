@@ -10,21 +10,27 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from itertools import islice
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import broadcast_object_list
+from accelerate.utils.memory import should_reduce_batch_size
 from numpy.random import RandomState
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from liftlearn._checkpoint import Checkpoint, describe_fit
 from liftlearn._encoder import Corpus
 from liftlearn._language_model import AnswerScorer, LanguageModel
 from liftlearn._validation import Interval, StrOptions
@@ -33,6 +39,10 @@ from liftlearn._validation import Interval, StrOptions
 _FITS = threading.RLock()
 # Prompts of like length are put together within so many batches at a time.
 _BUCKET = 16
+# Tokens that one forward and backward pass holds at the most, unless one row alone is
+# longer. Processors are at full speed with fewer, and memory grows with every token,
+# so more would serve nobody; fewer are had by a smaller batch_size.
+_PASS_TOKENS = 4096
 
 _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -58,7 +68,8 @@ class FineTuner(BaseEstimator):
         Peak learning rate. Else: 1e-3 for models of up to ten million weights, 1e-4
         for larger ones.
     batch_size : int or "auto", default="auto"
-        Rows in one forward pass. Else: 16.
+        Rows in one batch. Long rows are read in several passes of at most 4096
+        tokens, which changes nothing but the rounding. Else: 16.
     weight_decay : float or "auto", default="auto"
         Decoupled weight decay. Else: 0.01.
     warmup_ratio : float or "auto", default="auto"
@@ -66,7 +77,7 @@ class FineTuner(BaseEstimator):
     max_grad_norm : float or "auto", default="auto"
         Norm to which gradients are clipped. Else: 1.
     gradient_accumulation_steps : int, default=1
-        Forward passes that make one optimizer step.
+        Batches that make one optimizer step.
     mixed_precision : {"auto", "no", "bf16", "fp16"}, default="auto"
         Precision of the matrix products. ``"auto"`` is ``"no"``: float32.
     early_stopping : bool or "auto", default="auto"
@@ -82,13 +93,22 @@ class FineTuner(BaseEstimator):
         when the model is used. False is the loss of the paper: all tokens compete.
     max_time : float, default=None
         Seconds that training may take; the learning rate reaches its end by then.
+    checkpoint_dir : str or PathLike, default=None
+        A folder for the state of training. The same `fit`, called again after it was
+        interrupted or killed, goes on from there and ends with the same weights. It
+        is refused if anything differs: the data, a parameter, the model or the
+        ``random_state``, which must be an int. When training ends, its checkpoint is
+        removed, so that the folder is free for another fit. Fits that run side by
+        side need a folder each. None writes nothing.
+    checkpoint_every : int, default=100
+        Optimizer steps from one checkpoint to the next.
 
     Attributes
     ----------
     history_ : list of dict
         For each epoch the mean ``loss`` in nats, the last ``learning_rate``, the count
-        of ``tokens`` read, the ``monitored`` metric (None without early stopping), and
-        the ``seconds`` since training began.
+        of ``tokens`` read (padding left out), the ``monitored`` metric (None without
+        early stopping), and the ``seconds`` since training began.
     n_steps_ : int
         Optimizer steps taken.
     n_epochs_, max_steps_, learning_rate_, batch_size_, weight_decay_, warmup_ratio_, \
@@ -127,6 +147,8 @@ max_grad_norm_, early_stopping_
         "n_iter_no_change": [_COUNT],
         "constrained": ["boolean"],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "checkpoint_dir": [str, PathLike, None],
+        "checkpoint_every": [_COUNT],
     }
 
     def __init__(
@@ -146,6 +168,8 @@ max_grad_norm_, early_stopping_
         n_iter_no_change: int = 5,
         constrained: bool = True,
         max_time: float | None = None,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int = 100,
     ) -> None:
         self.n_epochs = n_epochs
         self.max_steps = max_steps
@@ -161,6 +185,8 @@ max_grad_norm_, early_stopping_
         self.n_iter_no_change = n_iter_no_change
         self.constrained = constrained
         self.max_time = max_time
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     def finetune(
         self,
@@ -195,7 +221,10 @@ max_grad_norm_, early_stopping_
         Raises
         ------
         ValueError
-            If a prompt is longer than the model can read.
+            If a prompt is longer than the model can read, or the checkpoint in
+            ``checkpoint_dir`` is of another fit.
+        MemoryError
+            If training takes more memory than there is.
 
         Warns
         -----
@@ -207,14 +236,30 @@ max_grad_norm_, early_stopping_
         self.history_: list[dict[str, Any]] = []
         self.n_steps_ = 0
         trie = lm.trie(corpus.answers.texts)
+        checkpoint = self._checkpoint(lm, corpus, rng)
         tuned = lm.trainable_copy()
         devices = [] if tuned.model.device.type == "cpu" else [tuned.model.device]
-        with _FITS, torch.random.fork_rng(devices):
-            torch.manual_seed(rng.randint(2**31))
+        with _FITS, _own_state(), torch.random.fork_rng(devices):
+            seed = rng.randint(2**31)
             # With a single answer there is nothing to learn.
             if trie.nodes:
                 scorer = AnswerScorer(tuned.model, trie, constrained=self.constrained)
-                self._train(tuned, scorer, corpus, rng, monitor, verbose)
+                try:
+                    self._train(
+                        tuned, scorer, corpus, rng, seed, monitor, checkpoint, verbose
+                    )
+                except RuntimeError as error:
+                    if not should_reduce_batch_size(error):
+                        raise
+                    raise MemoryError(
+                        f"Training ran out of memory with batch_size="
+                        f"{self.batch_size_!r}. Lower batch_size and raise "
+                        "gradient_accumulation_steps by the same factor, which changes "
+                        "nothing but the rounding. If one row is too much, set "
+                        'gradient_checkpointing=True or adapter="auto", or write '
+                        "shorter rows with RowEncoder(text_length=..., digits=...) or "
+                        "fewer columns."
+                    ) from error
         return tuned.scoring_copy()
 
     def _settle(self, lm: LanguageModel) -> None:
@@ -235,13 +280,30 @@ max_grad_norm_, early_stopping_
             given = getattr(self, name)
             setattr(self, f"{name}_", value if given == "auto" else given)
 
+    def _checkpoint(
+        self, lm: LanguageModel, corpus: Corpus, rng: RandomState
+    ) -> Checkpoint | None:
+        """Return where this fit's state is kept, if it is."""
+        if self.checkpoint_dir is None:
+            return None
+        names = set(self.get_params(deep=False)) - {
+            "checkpoint_dir",
+            "checkpoint_every",
+        }
+        in_use = {
+            name: getattr(self, f"{name}_", getattr(self, name)) for name in names
+        }
+        return Checkpoint(self.checkpoint_dir, describe_fit(lm, corpus, rng, in_use))
+
     def _train(
         self,
         lm: LanguageModel,
         scorer: AnswerScorer,
         corpus: Corpus,
         rng: RandomState,
+        seed: int,
         monitor: Callable[[LanguageModel], float] | None,
+        checkpoint: Checkpoint | None,
         verbose: int,
     ) -> None:
         """Change the model's weights; write `history_` and `n_steps_`."""
@@ -258,43 +320,64 @@ max_grad_norm_, early_stopping_
         module.train()
         clock = _Clock(self._n_steps(len(corpus)), self.max_time)
         best = _Best(monitor, self.n_iter_no_change)
-        bar = tqdm(total=clock.n_steps, desc="fine-tuning", disable=not verbose)
+        run = _Run(lm.model, optimizer, clock, best, rng, self.history_)
+        is_main = accelerator.is_main_process
+        saved = checkpoint and checkpoint.read()
+        if saved:
+            run.resume(*saved)
+        else:
+            clock.seconds = _of_main(accelerator, clock.read())
+        bar = tqdm(
+            total=clock.n_steps,
+            initial=clock.n_taken,
+            desc="fine-tuning",
+            disable=not (verbose and is_main),
+        )
         with bar:
             while not clock.is_over and not best.is_settled:
-                losses, n_tokens = [], 0
-                epoch = self._epoch(lm, scorer, corpus, rng, clock)
-                for batches in _grouped(epoch, self.gradient_accumulation_steps):
-                    n_rows = sum(len(batch["answer"]) for batch in batches)
-                    for batch in batches:
-                        with self._autocast(lm):
-                            score = module(**batch)  # (batch,)
-                        accelerator.backward(-score.sum() / n_rows)
-                        losses += (-score).tolist()
-                        n_tokens += batch["input_ids"].numel()
+                epoch = run.current_epoch()
+                groups = _grouped(
+                    self._epoch(lm, scorer, corpus, rng, clock.n_steps - epoch.start),
+                    self.gradient_accumulation_steps,
+                )
+                # Batches that were learnt before a resume are only written again, to
+                # bring the stream to its place.
+                for batches in islice(groups, clock.n_taken - epoch.start, None):
+                    # Dropout needs no state of its own then, and differs by process.
+                    torch.manual_seed(
+                        seed
+                        + clock.n_taken * accelerator.num_processes
+                        + accelerator.process_index
+                    )
+                    loss = self._backward(accelerator, module, lm, batches)
                     accelerator.clip_grad_norm_(
                         lm.model.parameters(), self.max_grad_norm_
                     )
+                    clock.seconds = _of_main(accelerator, clock.read())
                     rate = self.learning_rate_ * self._schedule(clock.progress)
                     for group in optimizer.param_groups:
                         group["lr"] = rate
                     optimizer.step()
                     optimizer.zero_grad()
                     clock.n_taken += 1
+                    epoch.add(batches, _total(accelerator, loss), rate)
                     bar.update()
                     if clock.is_over:
                         break
-                self.history_.append(
-                    {
-                        "loss": float(np.mean(losses)),
-                        "learning_rate": rate,
-                        "tokens": n_tokens,
-                        "monitored": best.update(lm),
-                        "seconds": clock.seconds,
-                    }
-                )
+                    is_due = clock.n_taken % self.checkpoint_every == 0
+                    if checkpoint and is_due and is_main:
+                        checkpoint.write(*run.state())
+                metric = best.score(lm)
+                if metric is not None:
+                    metric = _of_main(accelerator, metric)
+                    best.update(lm, metric)
+                clock.seconds = _of_main(accelerator, clock.read())
+                run.end_epoch(metric)
                 bar.set_postfix(loss=self.history_[-1]["loss"])
         self.n_steps_ = clock.n_taken
         best.restore(lm)
+        if checkpoint and is_main:
+            checkpoint.remove()
         if clock.n_taken < clock.n_steps and not best.is_settled:
             warnings.warn(
                 f"max_time={self.max_time!r} seconds ended training after "
@@ -303,6 +386,38 @@ max_grad_norm_, early_stopping_
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def _backward(
+        self,
+        accelerator: Accelerator,
+        module: Any,
+        lm: LanguageModel,
+        batches: list[_Batch],
+    ) -> float:
+        """Add up the gradients of one step; return this process's sum of losses."""
+        n_rows = sum(len(batch.answers) for batch in batches)
+        passes = [
+            own
+            for batch in batches
+            for own in _passes(
+                batch, accelerator.process_index, accelerator.num_processes
+            )
+        ]
+        total = 0.0
+        for i, (part, n_own) in enumerate(passes):
+            inputs = lm.padded(part.tokens)
+            inputs["answer"] = torch.tensor(part.answers, device=lm.model.device)
+            # Processes exchange their gradients once a step.
+            is_last = i == len(passes) - 1
+            with nullcontext() if is_last else accelerator.no_sync(module):
+                with self._autocast(lm):
+                    score = module(**inputs)[:n_own]  # (n_own,)
+                # The exchange takes the mean over the processes.
+                accelerator.backward(
+                    -score.sum() * (accelerator.num_processes / n_rows)
+                )
+            total -= score.detach().double().sum().item()
+        return total
 
     def _n_steps(self, n_rows: int) -> int:
         """Return how many optimizer steps the epochs take, within ``max_steps``."""
@@ -318,10 +433,10 @@ max_grad_norm_, early_stopping_
         scorer: AnswerScorer,
         corpus: Corpus,
         rng: RandomState,
-        clock: _Clock,
-    ) -> Iterator[dict[str, Tensor]]:
-        """Yield the batches of one pass over the rows, or of what is left of it."""
-        n_batches = (clock.n_steps - clock.n_taken) * self.gradient_accumulation_steps
+        n_steps: int,
+    ) -> Iterator[_Batch]:
+        """Yield the batches of one pass over the rows, of ``n_steps`` at the most."""
+        n_batches = n_steps * self.gradient_accumulation_steps
         rows = corpus.draw(rng)[: n_batches * self.batch_size_]
         size = self.batch_size_ * _BUCKET
         longest = max(map(len, scorer.paths))
@@ -339,11 +454,7 @@ max_grad_norm_, early_stopping_
             starts = np.arange(0, len(order), self.batch_size_)
             for first in rng.permutation(starts):
                 picked = order[first : first + self.batch_size_]
-                batch = lm.padded([tokens[i] for i in picked])
-                batch["answer"] = torch.tensor(
-                    answers[picked], device=batch["input_ids"].device
-                )
-                yield batch
+                yield _Batch([tokens[i] for i in picked], answers[picked])
 
     def _schedule(self, progress: float) -> float:
         """Return the learning rate's share of its peak: a rise, then a fall to zero."""
@@ -360,12 +471,78 @@ max_grad_norm_, early_stopping_
         return torch.autocast(lm.model.device.type, dtype)
 
 
-def _grouped(
-    batches: Iterator[dict[str, Tensor]], n: int
-) -> Iterator[list[dict[str, Tensor]]]:
+def share_stream(rng: RandomState, device: str | None) -> None:
+    """Give a stream the main process's state, where several were launched together."""
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    with _FITS, _own_state():
+        if PartialState(cpu=on_cpu).num_processes > 1:
+            rng.set_state(broadcast_object_list([rng.get_state(legacy=False)])[0])
+
+
+@contextmanager
+def _own_state() -> Iterator[None]:
+    """Keep accelerate's process-wide state, and give the caller's back at the end."""
+    classes = (PartialState, AcceleratorState, GradientState)
+    kept = [dict(each._shared_state) for each in classes]
+    for each in classes:
+        each._reset_state()
+    try:
+        yield
+    finally:
+        for each, state in zip(classes, kept, strict=True):
+            each._reset_state()
+            each._shared_state.update(state)
+
+
+def _of_main(accelerator: Accelerator, value: float) -> float:
+    """Return the main process's value, so that all decide alike."""
+    return _total(accelerator, value if accelerator.is_main_process else 0.0)
+
+
+def _total(accelerator: Accelerator, value: float) -> float:
+    """Return the sum of all processes' values."""
+    if accelerator.num_processes == 1:
+        return value
+    own = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
+    total: float = accelerator.reduce(own, "sum").item()
+    return total
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of like length: their tokens, and the index of each one's answer."""
+
+    tokens: list[list[int]]
+    answers: NDArray[np.intp]
+
+
+def _grouped(batches: Iterator[_Batch], n: int) -> Iterator[list[_Batch]]:
     """Yield lists of ``n`` batches, and of what is left at the end."""
     while group := list(islice(batches, n)):
         yield group
+
+
+def _passes(batch: _Batch, process: int, n_processes: int) -> list[tuple[_Batch, int]]:
+    """Return one process's rows in parts of bounded size, with how many count of each.
+
+    Every process gets as many parts of as many rows: where rows are short, the last
+    one is repeated behind those that count.
+
+    >>> batch = _Batch([[1], [2], [3]], np.array([0, 1, 0]))
+    >>> _passes(batch, 1, 2)
+    [(_Batch(tokens=[[2], [3]], answers=array([1, 0])), 1)]
+    """
+    n_rows = len(batch.tokens)
+    places = np.arange(
+        process, math.ceil(n_rows / n_processes) * n_processes, n_processes
+    )
+    most = max(1, _PASS_TOKENS // max(map(len, batch.tokens)))
+    parts = []
+    for some in np.array_split(places, math.ceil(len(places) / most)):
+        rows = some.clip(max=n_rows - 1)
+        part = _Batch([batch.tokens[row] for row in rows], batch.answers[rows])
+        parts.append((part, int((some < n_rows).sum())))
+    return parts
 
 
 @dataclass
@@ -377,11 +554,15 @@ class _Clock:
 
     def __post_init__(self) -> None:
         self.n_taken = 0
+        self.seconds = 0.0
         self._start = time.monotonic()
 
-    @property
-    def seconds(self) -> float:
+    def read(self) -> float:
         return time.monotonic() - self._start
+
+    def resume(self, n_taken: int, seconds: float) -> None:
+        self.n_taken, self.seconds = n_taken, seconds
+        self._start = time.monotonic() - seconds
 
     @property
     def progress(self) -> float:
@@ -404,25 +585,139 @@ class _Best:
     ) -> None:
         self._monitor = monitor
         self._patience = patience
-        self._score = -math.inf
-        self._n_worse = 0
-        self._weights: dict[str, Tensor] | None = None
+        self.metric = -math.inf
+        self.n_worse = 0
+        self.weights: dict[str, Tensor] = {}
 
     @property
     def is_settled(self) -> bool:
-        return self._n_worse >= self._patience
+        return self.n_worse >= self._patience
 
-    def update(self, lm: LanguageModel) -> float | None:
-        if self._monitor is None:
-            return None
-        score = self._monitor(lm)
-        self._n_worse += 1
-        if score > self._score:
-            self._score, self._n_worse = score, 0
-            state = lm.model.state_dict()
-            self._weights = {name: weight.clone() for name, weight in state.items()}
-        return score
+    def score(self, lm: LanguageModel) -> float | None:
+        return None if self._monitor is None else self._monitor(lm)
+
+    def update(self, lm: LanguageModel, metric: float) -> None:
+        self.n_worse += 1
+        if metric > self.metric:
+            self.metric, self.n_worse = metric, 0
+            weights = _trainable(lm.model)
+            self.weights = {name: weight.clone() for name, weight in weights.items()}
 
     def restore(self, lm: LanguageModel) -> None:
-        if self._weights is not None:
-            lm.model.load_state_dict(self._weights)
+        if self.weights:
+            _put(self.weights, lm.model)
+
+
+@dataclass
+class _Epoch:
+    """One pass over the rows, as far as it is done."""
+
+    start: int  # the steps taken before it
+    stream: dict[str, Any]  # the stream's state before it
+    loss: float = 0.0
+    n_rows: int = 0
+    n_tokens: int = 0
+    learning_rate: float = 0.0
+
+    def add(self, batches: list[_Batch], loss: float, learning_rate: float) -> None:
+        self.loss += loss
+        self.n_rows += sum(len(batch.answers) for batch in batches)
+        self.n_tokens += sum(len(ids) for batch in batches for ids in batch.tokens)
+        self.learning_rate = learning_rate
+
+
+@dataclass
+class _Run:
+    """All that changes in training, to be kept in a checkpoint."""
+
+    model: Any
+    optimizer: Any
+    clock: _Clock
+    best: _Best
+    rng: RandomState
+    history: list[dict[str, Any]]
+    epoch: _Epoch | None = None
+
+    def current_epoch(self) -> _Epoch:
+        """Return the epoch that was resumed, or a new one."""
+        if self.epoch is None:
+            self.epoch = _Epoch(self.clock.n_taken, self.rng.get_state(legacy=False))
+        return self.epoch
+
+    def end_epoch(self, metric: float | None) -> None:
+        """Write the current epoch into the history."""
+        epoch = self.current_epoch()
+        self.history.append(
+            {
+                "loss": epoch.loss / epoch.n_rows,
+                "learning_rate": epoch.learning_rate,
+                "tokens": epoch.n_tokens,
+                "monitored": metric,
+                "seconds": self.clock.seconds,
+            }
+        )
+        self.epoch = None
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the values and tensors that `resume` takes, amid an epoch."""
+        values = {
+            "epoch": asdict(self.current_epoch()),
+            "clock": {"n_taken": self.clock.n_taken, "seconds": self.clock.seconds},
+            "best": {"metric": self.best.metric, "n_worse": self.best.n_worse},
+            "history": self.history,
+        }
+        moments = {
+            f"{place}.{name}": tensor
+            for place, state in self.optimizer.state_dict()["state"].items()
+            for name, tensor in state.items()
+        }
+        groups = {
+            "weights": _trainable(self.model),
+            "best": self.best.weights,
+            "optimizer": moments,
+        }
+        return values, {
+            f"{group}.{name}": tensor
+            for group, tensors in groups.items()
+            for name, tensor in tensors.items()
+        }
+
+    def resume(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Become what `state` told."""
+        self.epoch = _Epoch(**values["epoch"])
+        self.rng.set_state(self.epoch.stream)
+        self.clock.resume(**values["clock"])
+        self.best.metric = values["best"]["metric"]
+        self.best.n_worse = values["best"]["n_worse"]
+        self.history.extend(values["history"])
+        groups: dict[str, dict[str, Tensor]] = {}
+        for whole, tensor in tensors.items():
+            group, _, name = whole.partition(".")
+            groups.setdefault(group, {})[name] = tensor
+        _put(groups["weights"], self.model)
+        device = self.model.device
+        self.best.weights = {
+            name: weight.to(device) for name, weight in groups.get("best", {}).items()
+        }
+        moments: dict[int, dict[str, Tensor]] = {}
+        for whole, tensor in groups["optimizer"].items():
+            place, _, name = whole.partition(".")
+            moments.setdefault(int(place), {})[name] = tensor
+        param_groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": param_groups})
+
+
+def _trainable(model: Any) -> dict[str, Tensor]:
+    """Return the weights that training changes, by their names."""
+    return {
+        name: weight.detach()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+
+
+def _put(weights: dict[str, Tensor], model: Any) -> None:
+    """Give a model's weights the values of others of the same names."""
+    own = _trainable(model)
+    for name, weight in weights.items():
+        own[name].copy_(weight)
