@@ -171,7 +171,7 @@ class Checkpoint:
         )
 
 
-def _contents(tensors: Mapping[str, Tensor]) -> Iterable[str | bytes]:
+def _contents(tensors: Mapping[str, Tensor]) -> Iterable[str | memoryview]:
     """Yield the names, shapes and bytes of tensors."""
     for name, tensor in tensors.items():
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}"
@@ -179,7 +179,7 @@ def _contents(tensors: Mapping[str, Tensor]) -> Iterable[str | bytes]:
         yield flat.view(torch.uint8).numpy().data
 
 
-def _digest(parts: Iterable[str | bytes]) -> str:
+def _digest(parts: Iterable[str | memoryview]) -> str:
     """Return one short text that changes with any of the parts.
 
     >>> _digest(["ab", "c"]) == _digest(["a", "bc"])

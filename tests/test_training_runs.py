@@ -397,8 +397,8 @@ from test_training_runs import *
 
 process = int(os.environ.get("RANK", 0))
 np.random.seed(process)
-X = pd.DataFrame({"x": np.arange(19) / 7, "z": np.arange(19) % 3})
-y = np.arange(19) % 2
+X = pd.DataFrame({"x": np.arange(13) / 7, "z": np.arange(13) % 3})
+y = np.arange(13) % 2
 
 def told(n_rows, random_state, **parameters):
     tuner = FineTuner(**{**SETTINGS, "batch_size": 4, **parameters})
@@ -410,8 +410,9 @@ def told(n_rows, random_state, **parameters):
     return {"weights": weights, "proba": proba, "history": tuner.history_}
 
 def resumed(folder):
-    corpus = jittered(40, 4 if os.path.basename(folder) == "cut" else 1000)
-    tuner = FineTuner(**SETTINGS, checkpoint_dir=folder, checkpoint_every=7)
+    corpus = jittered(40, 3 if os.path.basename(folder) == "cut" else 1000)
+    parameters = {**SETTINGS, "n_epochs": 2, "checkpoint_every": 7}
+    tuner = FineTuner(**parameters, checkpoint_dir=folder)
     lm = LanguageModel.load(sys.argv[2])
     try:
         tuner.finetune(lm, corpus, RandomState(0))
@@ -423,10 +424,10 @@ def resumed(folder):
 with open(os.path.join(sys.argv[3], f"{process}.json"), "w") as file:
     json.dump({
         "short of rows": told(5, 0),
-        "accumulated": told(19, 0, gradient_accumulation_steps=3),
-        "stopped early": told(19, 0, early_stopping=True, n_iter_no_change=1),
-        "out of time": told(19, 0, max_time=0.5, n_epochs=10000)["weights"],
-        "without a seed": told(19, None),
+        "accumulated": told(13, 0, gradient_accumulation_steps=3),
+        "stopped early": told(13, 0, early_stopping=True, n_iter_no_change=1),
+        "out of time": told(13, 0, max_time=0.2, n_epochs=10000)["weights"],
+        "without a seed": told(13, None),
         "resumed": resumed(os.path.join(sys.argv[3], "cut")),
         "unbroken": resumed(os.path.join(sys.argv[3], "whole")),
     }, file)
