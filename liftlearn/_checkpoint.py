@@ -199,8 +199,9 @@ def _json(value: Any) -> str:
 def _text(value: Any) -> str:
     """Return a parameter's value as text that is the same in every process.
 
-    >>> _text({"b", "a"}), _text(0.5)
-    ("['a', 'b']", '0.5')
+    >>> from dataclasses import make_dataclass
+    >>> _text({"b", "a"}), _text(0.5), _text(make_dataclass("Config", ["r"])(8))
+    ("['a', 'b']", '0.5', 'r=8')
     """
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
