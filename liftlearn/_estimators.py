@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._encoder import Corpus, RowEncoder
-from liftlearn._finetuner import FineTuner
+from liftlearn._finetuner import FineTuner, share_stream
 from liftlearn._language_model import LanguageModel
 from liftlearn._saving import load_fitted, save_fitted
 from liftlearn._validation import (
@@ -104,6 +104,7 @@ class _LIFT(BaseEstimator):
     ) -> None:
         """Make the parts and run them in order."""
         rng = _stream(self.random_state)
+        share_stream(rng, self.device)
         pretrained = LanguageModel.load(self.model, device=self.device)
         encoder, finetuner, decoder = self._chosen_parts(pretrained)
         rows, weight = _distinct_rows(table, target, weight)

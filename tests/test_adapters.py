@@ -21,11 +21,10 @@ from liftlearn import (
     LanguageModel,
     LIFTClassifier,
     RowEncoder,
-    _finetuner,
 )
 from liftlearn._encoder import Corpus
 from liftlearn._language_model import _adapter
-from liftlearn._language_model._pretrained import load_pretrained
+from liftlearn._language_model._pretrained import Source, load_pretrained
 
 ANSWERS = ["a", "b", "a long one"]
 PROMPTS = ["x is 3. y?", "x is 40, z is 5. y?"]
@@ -273,7 +272,7 @@ def test_a_model_that_cannot_checkpoint_says_so(llama, monkeypatch):
 def test_large_models_get_an_adapter_and_small_ones_none(llama, monkeypatch):
     small = tuner("auto", learning_rate="auto", max_steps=1)
     small.finetune(llama, sentences(), RandomState(0))
-    monkeypatch.setattr(_finetuner, "_LARGE", 1_000)
+    monkeypatch.setattr("liftlearn._finetuner._tuner._LARGE", 1_000)
     large = tuner("auto", learning_rate="auto", max_steps=1)
     whole = tuner(None, learning_rate="auto", max_steps=1)
 
@@ -343,7 +342,7 @@ def test_a_start_that_changes_the_base_is_refused(llama):
 def test_without_peft_the_way_out_is_said(llama, tmp_path, monkeypatch):
     adapted(llama).save(tmp_path)
     monkeypatch.setitem(sys.modules, "peft", None)
-    monkeypatch.setattr(_finetuner, "_LARGE", 1_000)
+    monkeypatch.setattr("liftlearn._finetuner._tuner._LARGE", 1_000)
 
     for act in (
         lambda: tuner("auto").finetune(llama, sentences(), RandomState(0)),
@@ -393,7 +392,7 @@ def test_an_adapter_that_transformers_loads_is_merged(lm, tmp_path):
     tuned = adapted(lm)
     tuned.save(tmp_path)
 
-    model, tokenizer = load_pretrained(str(tmp_path), 0.0, "cpu")
+    model, tokenizer = load_pretrained(Source(str(tmp_path)), "cpu")
 
     loaded = LanguageModel(model, tokenizer)
     assert loaded.adapter is None

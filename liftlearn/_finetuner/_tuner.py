@@ -1,36 +1,32 @@
-"""Fine-tuning: a language model and a corpus go in, a tuned language model comes out.
-
-The only module that imports accelerate.
-"""
+"""The fine-tuner: its parameters, the training loop, and what a step is."""
 
 from __future__ import annotations
 
 import math
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import should_reduce_batch_size
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from liftlearn._encoder import Corpus
+from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
+from liftlearn._finetuner._processes import FITS, of_main, own_state, total
+from liftlearn._finetuner._progress import Batch, Best, Clock, Run, grouped, passes_of
 from liftlearn._language_model import AnswerScorer, LanguageModel
 from liftlearn._validation import HasMethods, Interval, StrOptions
 
-# Accelerate's state belongs to the process, so fits take turns.
-_FITS = threading.RLock()
 # Prompts of like length are put together within so many batches at a time.
 _BUCKET = 16
 # Models of more weights learn through an adapter, or at a lower rate.
@@ -61,7 +57,8 @@ class FineTuner(BaseEstimator):
         Peak learning rate. Else: 2e-4 with an adapter [3]_; without, 1e-3 for models
         of up to ten million weights and 1e-4 for larger ones.
     batch_size : int or "auto", default="auto"
-        Rows in one forward pass. Else: 16.
+        Rows in one batch. Long rows are read in several passes of at most 4096
+        tokens, which changes nothing but the rounding. Else: 16.
     weight_decay : float or "auto", default="auto"
         Decoupled weight decay. Else: 0.01.
     warmup_ratio : float or "auto", default="auto"
@@ -69,7 +66,7 @@ class FineTuner(BaseEstimator):
     max_grad_norm : float or "auto", default="auto"
         Norm to which gradients are clipped. Else: 1.
     gradient_accumulation_steps : int, default=1
-        Forward passes that make one optimizer step.
+        Batches that make one optimizer step.
     mixed_precision : {"auto", "no", "bf16", "fp16"}, default="auto"
         Precision of the matrix products, and of the weights under an adapter while it
         is trained. What is trained is float32, and so are predictions. ``"auto"`` is
@@ -97,6 +94,15 @@ class FineTuner(BaseEstimator):
     gradient_checkpointing : bool, default=False
         Whether to compute each layer again for its gradients rather than to keep what
         it computed: less memory, a third more time, the same result.
+    checkpoint_dir : str or PathLike, default=None
+        A folder for the state of training. The same `fit`, called again after it was
+        interrupted or killed, goes on from there and ends with the same weights. It
+        is refused if anything differs: the data, a parameter, the model or the
+        ``random_state``, which must be an int. When training ends, its checkpoint is
+        removed, so that the folder is free for another fit. Fits that run side by
+        side need a folder each. None writes nothing.
+    checkpoint_every : int, default=100
+        Optimizer steps from one checkpoint to the next.
 
     Attributes
     ----------
@@ -104,8 +110,8 @@ class FineTuner(BaseEstimator):
         The adapter in use.
     history_ : list of dict
         For each epoch the mean ``loss`` in nats, the last ``learning_rate``, the count
-        of ``tokens`` read, the ``monitored`` metric (None without early stopping), and
-        the ``seconds`` since training began.
+        of ``tokens`` read (padding left out), the ``monitored`` metric (None without
+        early stopping), and the ``seconds`` since training began.
     n_steps_ : int
         Optimizer steps taken.
     n_epochs_, max_steps_, learning_rate_, batch_size_, weight_decay_, warmup_ratio_, \
@@ -148,6 +154,8 @@ max_grad_norm_, mixed_precision_, early_stopping_
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "adapter": [_AUTO, HasMethods("save_pretrained"), None],
         "gradient_checkpointing": ["boolean"],
+        "checkpoint_dir": [str, PathLike, None],
+        "checkpoint_every": [_COUNT],
     }
 
     def __init__(
@@ -169,6 +177,8 @@ max_grad_norm_, mixed_precision_, early_stopping_
         max_time: float | None = None,
         adapter: Any = "auto",
         gradient_checkpointing: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        checkpoint_every: int = 100,
     ) -> None:
         self.n_epochs = n_epochs
         self.max_steps = max_steps
@@ -186,6 +196,8 @@ max_grad_norm_, mixed_precision_, early_stopping_
         self.max_time = max_time
         self.adapter = adapter
         self.gradient_checkpointing = gradient_checkpointing
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
 
     def finetune(
         self,
@@ -221,11 +233,14 @@ max_grad_norm_, mixed_precision_, early_stopping_
         ------
         ValueError
             If a prompt is longer than the model can read; if the adapter would change
-            the model's own weights or its head.
+            the model's own weights or its head; if the checkpoint in
+            ``checkpoint_dir`` is of another fit.
         TypeError
             If the adapter is not a ``peft.LoraConfig``.
         ImportError
             If there is to be an adapter, but peft is not installed.
+        MemoryError
+            If training takes more memory than there is.
 
         Warns
         -----
@@ -237,16 +252,33 @@ max_grad_norm_, mixed_precision_, early_stopping_
         self.history_: list[dict[str, Any]] = []
         self.n_steps_ = 0
         trie = lm.trie(corpus.answers.texts)
+        checkpoint = self._checkpoint(lm, corpus, rng)
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
-        with _FITS, torch.random.fork_rng(devices):
-            torch.manual_seed(rng.randint(2**31))
+        with FITS, own_state(), torch.random.fork_rng(devices):
+            seed = rng.randint(2**31)
+            torch.manual_seed(seed)
             tuned = lm.trainable_copy(self.adapter_, _DTYPES[self.mixed_precision_])
             if self.gradient_checkpointing:
                 tuned.checkpoint_activations()
             # With a single answer there is nothing to learn.
             if trie.nodes:
                 scorer = AnswerScorer(tuned.model, trie, constrained=self.constrained)
-                self._train(tuned, scorer, corpus, rng, monitor, verbose)
+                try:
+                    self._train(
+                        tuned, scorer, corpus, rng, seed, monitor, checkpoint, verbose
+                    )
+                except RuntimeError as error:
+                    if not should_reduce_batch_size(error):
+                        raise
+                    raise MemoryError(
+                        f"Training ran out of memory with batch_size="
+                        f"{self.batch_size_!r}. Lower batch_size and raise "
+                        "gradient_accumulation_steps by the same factor, which changes "
+                        "nothing but the rounding. If one row is too much, set "
+                        'gradient_checkpointing=True or adapter="auto", or write '
+                        "shorter rows with RowEncoder(text_length=..., digits=...) or "
+                        "fewer columns."
+                    ) from error
         return tuned.scoring_copy()
 
     def _settle(self, lm: LanguageModel) -> None:
@@ -273,22 +305,38 @@ max_grad_norm_, mixed_precision_, early_stopping_
             given = getattr(self, name)
             setattr(self, f"{name}_", value if given == "auto" else given)
 
+    def _checkpoint(
+        self, lm: LanguageModel, corpus: Corpus, rng: RandomState
+    ) -> Checkpoint | None:
+        """Return where this fit's state is kept, if it is."""
+        if self.checkpoint_dir is None:
+            return None
+        names = set(self.get_params(deep=False)) - {
+            "checkpoint_dir",
+            "checkpoint_every",
+        }
+        in_use = {
+            name: getattr(self, f"{name}_", getattr(self, name)) for name in names
+        }
+        return Checkpoint(self.checkpoint_dir, describe_fit(lm, corpus, rng, in_use))
+
     def _train(
         self,
         lm: LanguageModel,
         scorer: AnswerScorer,
         corpus: Corpus,
         rng: RandomState,
+        seed: int,
         monitor: Callable[[LanguageModel], float] | None,
+        checkpoint: Checkpoint | None,
         verbose: int,
     ) -> None:
         """Change the model's weights; write `history_` and `n_steps_`."""
         accelerator = Accelerator(
             cpu=lm.model.device.type == "cpu", mixed_precision="no"
         )
-        weights = [w for w in lm.model.parameters() if w.requires_grad]
         optimizer = torch.optim.AdamW(
-            weights,
+            [w for w in lm.model.parameters() if w.requires_grad],
             lr=self.learning_rate_,
             weight_decay=self.weight_decay_,
             fused=True,
@@ -298,53 +346,115 @@ max_grad_norm_, mixed_precision_, early_stopping_
         scaler = torch.amp.GradScaler(
             lm.model.device.type, enabled=self.mixed_precision_ == "fp16"
         )
-        clock = _Clock(self._n_steps(len(corpus)), self.max_time)
-        best = _Best(monitor, self.n_iter_no_change)
-        bar = tqdm(total=clock.n_steps, desc="fine-tuning", disable=not verbose)
+        clock = Clock(self._n_steps(len(corpus)), self.max_time)
+        best = Best(monitor, self.n_iter_no_change)
+        run = Run(lm.model, optimizer, scaler, clock, best, rng, self.history_)
+        is_main = accelerator.is_main_process
+        saved = checkpoint and checkpoint.read()
+        if saved:
+            run.resume(*saved)
+        else:
+            clock.seconds = of_main(accelerator, clock.read())
+        bar = tqdm(
+            total=clock.n_steps,
+            initial=clock.n_taken,
+            desc="fine-tuning",
+            disable=not (verbose and is_main),
+        )
         with bar:
             while not clock.is_over and not best.is_settled:
-                losses, n_tokens = [], 0
-                epoch = self._epoch(lm, scorer, corpus, rng, clock)
-                for batches in _grouped(epoch, self.gradient_accumulation_steps):
-                    n_rows = sum(len(batch["answer"]) for batch in batches)
-                    for batch in batches:
-                        with self._autocast(lm):
-                            score = module(**batch)  # (batch,)
-                        accelerator.backward(scaler.scale(-score.sum() / n_rows))
-                        losses += (-score).tolist()
-                        n_tokens += batch["input_ids"].numel()
-                    scaler.unscale_(optimizer)
-                    accelerator.clip_grad_norm_(weights, self.max_grad_norm_)
+                epoch = run.current_epoch()
+                groups = grouped(
+                    self._epoch(lm, scorer, corpus, rng, clock.n_steps - epoch.start),
+                    self.gradient_accumulation_steps,
+                )
+                # Batches that were learnt before a resume are only written again, to
+                # bring the stream to its place.
+                for batches in islice(groups, clock.n_taken - epoch.start, None):
+                    # Dropout needs no state of its own then, and differs by process.
+                    torch.manual_seed(
+                        seed
+                        + clock.n_taken * accelerator.num_processes
+                        + accelerator.process_index
+                    )
+                    loss = self._backward(accelerator, scaler, module, lm, batches)
+                    clock.seconds = of_main(accelerator, clock.read())
                     rate = self.learning_rate_ * self._schedule(clock.progress)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate
-                    scaler.step(optimizer)
-                    scaler.update()
-                    optimizer.zero_grad()
+                    self._update(accelerator, scaler, optimizer, rate)
                     clock.n_taken += 1
+                    epoch.add(batches, total(accelerator, loss), rate)
                     bar.update()
                     if clock.is_over:
                         break
-                self.history_.append(
-                    {
-                        "loss": float(np.mean(losses)),
-                        "learning_rate": rate,
-                        "tokens": n_tokens,
-                        "monitored": best.update(lm),
-                        "seconds": clock.seconds,
-                    }
-                )
+                    is_due = clock.n_taken % self.checkpoint_every == 0
+                    if checkpoint and is_due and is_main:
+                        checkpoint.write(*run.state())
+                metric = best.score(lm)
+                if metric is not None:
+                    metric = of_main(accelerator, metric)
+                    best.update(lm, metric)
+                clock.seconds = of_main(accelerator, clock.read())
+                run.end_epoch(metric)
                 bar.set_postfix(loss=self.history_[-1]["loss"])
         self.n_steps_ = clock.n_taken
         best.restore(lm)
+        if checkpoint and is_main:
+            checkpoint.remove()
         if clock.n_taken < clock.n_steps and not best.is_settled:
-            warnings.warn(
-                f"max_time={self.max_time!r} seconds ended training after "
-                f"{clock.n_taken} of {clock.n_steps} steps. Raise max_time, or lower "
-                "n_epochs or max_steps.",
-                ConvergenceWarning,
-                stacklevel=4,
+            self._warn_of_time(clock.n_steps)
+
+    def _warn_of_time(self, n_steps: int) -> None:
+        warnings.warn(
+            f"max_time={self.max_time!r} seconds ended training after "
+            f"{self.n_steps_} of {n_steps} steps. Raise max_time, or lower n_epochs or "
+            "max_steps.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+
+    def _backward(
+        self,
+        accelerator: Accelerator,
+        scaler: Any,
+        module: Any,
+        lm: LanguageModel,
+        batches: list[Batch],
+    ) -> float:
+        """Add up the gradients of one step; return this process's sum of losses."""
+        n_rows = sum(len(batch.answers) for batch in batches)
+        passes = [
+            own
+            for batch in batches
+            for own in passes_of(
+                batch, accelerator.process_index, accelerator.num_processes
             )
+        ]
+        summed = 0.0
+        for i, (part, n_own) in enumerate(passes):
+            inputs = lm.padded(part.tokens)
+            inputs["answer"] = torch.tensor(part.answers, device=lm.model.device)
+            # Processes exchange their gradients once a step.
+            is_last = i == len(passes) - 1
+            with nullcontext() if is_last else accelerator.no_sync(module):
+                with self._autocast(lm):
+                    score = module(**inputs)[:n_own]  # (n_own,)
+                # The exchange takes the mean over the processes.
+                loss = -score.sum() * (accelerator.num_processes / n_rows)
+                accelerator.backward(scaler.scale(loss))
+            summed -= score.detach().double().sum().item()
+        return summed
+
+    def _update(
+        self, accelerator: Accelerator, scaler: Any, optimizer: Any, rate: float
+    ) -> None:
+        """Change the weights by their gradients, and forget these."""
+        scaler.unscale_(optimizer)
+        for group in optimizer.param_groups:
+            accelerator.clip_grad_norm_(group["params"], self.max_grad_norm_)
+            group["lr"] = rate
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
 
     def _n_steps(self, n_rows: int) -> int:
         """Return how many optimizer steps the epochs take, within ``max_steps``."""
@@ -360,10 +470,10 @@ max_grad_norm_, mixed_precision_, early_stopping_
         scorer: AnswerScorer,
         corpus: Corpus,
         rng: RandomState,
-        clock: _Clock,
-    ) -> Iterator[dict[str, Tensor]]:
-        """Yield the batches of one pass over the rows, or of what is left of it."""
-        n_batches = (clock.n_steps - clock.n_taken) * self.gradient_accumulation_steps
+        n_steps: int,
+    ) -> Iterator[Batch]:
+        """Yield the batches of one pass over the rows, of ``n_steps`` at the most."""
+        n_batches = n_steps * self.gradient_accumulation_steps
         rows = corpus.draw(rng)[: n_batches * self.batch_size_]
         size = self.batch_size_ * _BUCKET
         longest = max(map(len, scorer.paths))
@@ -381,11 +491,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
             starts = np.arange(0, len(order), self.batch_size_)
             for first in rng.permutation(starts):
                 picked = order[first : first + self.batch_size_]
-                batch = lm.padded([tokens[i] for i in picked])
-                batch["answer"] = torch.tensor(
-                    answers[picked], device=batch["input_ids"].device
-                )
-                yield batch
+                yield Batch([tokens[i] for i in picked], answers[picked])
 
     def _schedule(self, progress: float) -> float:
         """Return the learning rate's share of its peak: a rise, then a fall to zero."""
@@ -410,74 +516,3 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(
         including_emulation=False
     )
-
-
-def _grouped(
-    batches: Iterator[dict[str, Tensor]], n: int
-) -> Iterator[list[dict[str, Tensor]]]:
-    """Yield lists of ``n`` batches, and of what is left at the end."""
-    while group := list(islice(batches, n)):
-        yield group
-
-
-@dataclass
-class _Clock:
-    """How far training is, by steps or by time, whichever is further."""
-
-    n_steps: int
-    max_time: float | None
-
-    def __post_init__(self) -> None:
-        self.n_taken = 0
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    @property
-    def progress(self) -> float:
-        """The middle of the next step's share of training."""
-        by_steps = (self.n_taken + 0.5) / self.n_steps
-        by_time = self.seconds / self.max_time if self.max_time else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-    @property
-    def is_over(self) -> bool:
-        out_of_time = self.max_time is not None and self.seconds >= self.max_time
-        return self.n_taken >= self.n_steps or out_of_time
-
-
-class _Best:
-    """The best weights so far by a monitored metric; nothing without a monitor."""
-
-    def __init__(
-        self, monitor: Callable[[LanguageModel], float] | None, patience: int
-    ) -> None:
-        self._monitor = monitor
-        self._patience = patience
-        self._score = -math.inf
-        self._n_worse = 0
-        self._weights: dict[str, Tensor] | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        return self._n_worse >= self._patience
-
-    def update(self, lm: LanguageModel) -> float | None:
-        if self._monitor is None:
-            return None
-        score = self._monitor(lm)
-        self._n_worse += 1
-        if score > self._score:
-            self._score, self._n_worse = score, 0
-            self._weights = {
-                name: weight.detach().clone()
-                for name, weight in lm.model.named_parameters()
-                if weight.requires_grad
-            }
-        return score
-
-    def restore(self, lm: LanguageModel) -> None:
-        if self._weights is not None:
-            lm.model.load_state_dict(self._weights, strict=False)

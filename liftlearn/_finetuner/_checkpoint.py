@@ -1,0 +1,212 @@
+"""Checkpoints of training: what a fit is told by, and its state in one file.
+
+Tensors and plain values go in and come out. The file is safetensors with JSON in its
+header, so that nothing in it is executed when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from liftlearn._encoder import Corpus
+from liftlearn._language_model import LanguageModel
+
+# Raised when the same file would continue training in another way.
+_FORMAT = 1
+# Sentences that tell one wording from another.
+_N_SENTENCES = 256
+
+
+def describe_fit(
+    lm: LanguageModel, corpus: Corpus, rng: RandomState, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what tells one fit from another, under the names that messages use.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model that training starts from.
+    corpus : Corpus
+        What it learns.
+    rng : numpy.random.RandomState
+        The stream; nothing is drawn from it.
+    parameters : mapping of str to object
+        The values in use of the fine-tuner's parameters.
+
+    Returns
+    -------
+    fit : dict
+        Digests, and the text of each parameter. It equals its own copy in JSON.
+    """
+    columns = [corpus.table.iloc[:, i] for i in range(corpus.table.shape[1])]
+    cells = [repr((str(column.dtype), column.tolist())) for column in columns]
+    # Written with a stream of its own, so that jitter, dither and order count, too.
+    rows = np.arange(min(len(corpus), _N_SENTENCES))
+    sentences, answers = corpus.write(rows, RandomState(0))
+    return {
+        "checkpoint format": _FORMAT,
+        "rows, targets or weights": _digest(
+            [*cells, repr(corpus.target.tolist()), repr(corpus.weight.tolist())]
+        ),
+        "wording": _digest(
+            [*sentences, *corpus.answers.texts, repr(np.asarray(answers).tolist())]
+        ),
+        "base model": _digest(
+            [repr(lm.prompt_tokens(sentences)), *_contents(lm.model.state_dict())]
+        ),
+        "random_state": _digest([_json(rng.get_state(legacy=False))]),
+        "parameters": {
+            name: _text(value) for name, value in sorted(parameters.items())
+        },
+    }
+
+
+class Checkpoint:
+    """The state of one fit in a folder, which other fits must leave alone.
+
+    Parameters
+    ----------
+    folder : str or PathLike
+        Where the file is; the folder is made where there is none.
+    fit : dict
+        What `describe_fit` says of the fit.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], fit: dict[str, Any]) -> None:
+        self._file = Path(folder) / "checkpoint.safetensors"
+        self._fit = fit
+        self._is_ours = False
+
+    def read(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Return the values and tensors written last; None where there are none.
+
+        Raises
+        ------
+        ValueError
+            If the file is another fit's, or not a checkpoint.
+        """
+        if not self._file.exists():
+            return None
+        values = self._values()
+        self._is_ours = True
+        return values, load_file(self._file)
+
+    def write(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Replace what was written before, in one indivisible step.
+
+        Raises
+        ------
+        ValueError
+            If another fit has written to the folder meanwhile.
+        """
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        if self._file.exists():
+            self._values()
+        header = {"liftlearn": _json({"fit": self._fit, "values": values})}
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(whole, self._partial, header)
+        with self._partial.open("rb+") as written:
+            os.fsync(written.fileno())
+        self._partial.replace(self._file)
+        self._is_ours = True
+
+    def remove(self) -> None:
+        """Remove this fit's file, if there is one, and what a killed `write` left."""
+        if self._is_ours:
+            self._file.unlink(missing_ok=True)
+            self._partial.unlink(missing_ok=True)
+
+    @property
+    def _partial(self) -> Path:
+        return self._file.with_name(f"{self._file.name}.partial")
+
+    def _values(self) -> dict[str, Any]:
+        """Return the file's values; raise if they are not this fit's."""
+        try:
+            with safe_open(self._file, "pt") as opened:
+                header = json.loads(opened.metadata()["liftlearn"])
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"Expected a checkpoint of liftlearn, but {str(self._file)!r} is none, "
+                "or is damaged. Delete it, or give another checkpoint_dir."
+            ) from error
+        if header["fit"] != self._fit:
+            self._refuse(header["fit"])
+        values: dict[str, Any] = header["values"]
+        return values
+
+    def _refuse(self, fit: dict[str, Any]) -> NoReturn:
+        """Raise with what tells the file's fit from this one."""
+        reasons = [
+            f"other {name}"
+            for name, value in self._fit.items()
+            if name != "parameters" and fit.get(name) != value
+        ]
+        theirs = fit.get("parameters", {})
+        ours = self._fit["parameters"]
+        reasons += [
+            f"{name}={theirs.get(name)} (now {ours.get(name)})"
+            for name in sorted({*theirs, *ours})
+            if theirs.get(name) != ours.get(name)
+        ]
+        raise ValueError(
+            f"The checkpoint {str(self._file)!r} is of a fit with "
+            f"{', '.join(reasons)}. A folder serves one fit at a time: give this one "
+            "another checkpoint_dir, or delete the checkpoint to start afresh. To "
+            "resume, call fit with what it was called with, and an integer as "
+            "random_state."
+        )
+
+
+def _contents(tensors: Mapping[str, Tensor]) -> Iterable[str | memoryview]:
+    """Yield the names, shapes and bytes of tensors."""
+    for name, tensor in tensors.items():
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        yield flat.view(torch.uint8).numpy().data
+
+
+def _digest(parts: Iterable[str | memoryview]) -> str:
+    """Return one short text that changes with any of the parts.
+
+    >>> _digest(["ab", "c"]) == _digest(["a", "bc"])
+    False
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        total.update(hashlib.sha256(content).digest())
+    return total.hexdigest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=np.ndarray.tolist)
+
+
+def _text(value: Any) -> str:
+    """Return a parameter's value as text that is the same in every process.
+
+    >>> from dataclasses import make_dataclass
+    >>> _text({"b", "a"}), _text(0.5), _text(make_dataclass("Config", ["r"])(8))
+    ("['a', 'b']", '0.5', 'r=8')
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_text(value[key])}" for key in sorted(value))
+    if isinstance(value, set | frozenset):
+        value = sorted(value)
+    return repr(value)

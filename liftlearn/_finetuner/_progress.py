@@ -1,0 +1,240 @@
+"""How far training is: batches, the clock, the epoch, the best weights so far."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+from torch import Tensor
+
+from liftlearn._language_model import LanguageModel
+
+# Tokens that one forward and backward pass holds at the most, unless one row alone is
+# longer. Processors are at full speed with fewer, and memory grows with every token,
+# so more would serve nobody; fewer are had by a smaller batch_size.
+_PASS_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of like length: their tokens, and the index of each one's answer."""
+
+    tokens: list[list[int]]
+    answers: NDArray[np.intp]
+
+
+def grouped(batches: Iterator[Batch], n: int) -> Iterator[list[Batch]]:
+    """Yield lists of ``n`` batches, and of what is left at the end."""
+    while group := list(islice(batches, n)):
+        yield group
+
+
+def passes_of(batch: Batch, process: int, n_processes: int) -> list[tuple[Batch, int]]:
+    """Return one process's rows in parts of bounded size, with how many count of each.
+
+    Every process gets as many parts of as many rows: where rows are short, the last
+    one is repeated behind those that count.
+
+    >>> batch = Batch([[1], [2], [3]], np.array([0, 1, 0]))
+    >>> passes_of(batch, 1, 2)
+    [(Batch(tokens=[[2], [3]], answers=array([1, 0])), 1)]
+    """
+    n_rows = len(batch.tokens)
+    places = np.arange(
+        process, math.ceil(n_rows / n_processes) * n_processes, n_processes
+    )
+    most = max(1, _PASS_TOKENS // max(map(len, batch.tokens)))
+    parts = []
+    for some in np.array_split(places, math.ceil(len(places) / most)):
+        rows = some.clip(max=n_rows - 1)
+        part = Batch([batch.tokens[row] for row in rows], batch.answers[rows])
+        parts.append((part, int((some < n_rows).sum())))
+    return parts
+
+
+@dataclass
+class Clock:
+    """How far training is, by steps or by time, whichever is further."""
+
+    n_steps: int
+    max_time: float | None
+
+    def __post_init__(self) -> None:
+        self.n_taken = 0
+        self.seconds = 0.0
+        self._start = time.monotonic()
+
+    def read(self) -> float:
+        return time.monotonic() - self._start
+
+    def resume(self, n_taken: int, seconds: float) -> None:
+        self.n_taken, self.seconds = n_taken, seconds
+        self._start = time.monotonic() - seconds
+
+    @property
+    def progress(self) -> float:
+        """The middle of the next step's share of training."""
+        by_steps = (self.n_taken + 0.5) / self.n_steps
+        by_time = self.seconds / self.max_time if self.max_time else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    @property
+    def is_over(self) -> bool:
+        out_of_time = self.max_time is not None and self.seconds >= self.max_time
+        return self.n_taken >= self.n_steps or out_of_time
+
+
+class Best:
+    """The best weights so far by a monitored metric; nothing without a monitor."""
+
+    def __init__(
+        self, monitor: Callable[[LanguageModel], float] | None, patience: int
+    ) -> None:
+        self._monitor = monitor
+        self._patience = patience
+        self.metric = -math.inf
+        self.n_worse = 0
+        self.weights: dict[str, Tensor] = {}
+
+    @property
+    def is_settled(self) -> bool:
+        return self.n_worse >= self._patience
+
+    def score(self, lm: LanguageModel) -> float | None:
+        return None if self._monitor is None else self._monitor(lm)
+
+    def update(self, lm: LanguageModel, metric: float) -> None:
+        self.n_worse += 1
+        if metric > self.metric:
+            self.metric, self.n_worse = metric, 0
+            weights = trainable_weights(lm.model)
+            self.weights = {name: weight.clone() for name, weight in weights.items()}
+
+    def restore(self, lm: LanguageModel) -> None:
+        if self.weights:
+            put_weights(self.weights, lm.model)
+
+
+@dataclass
+class Epoch:
+    """One pass over the rows, as far as it is done."""
+
+    start: int  # the steps taken before it
+    stream: dict[str, Any]  # the stream's state before it
+    loss: float = 0.0
+    n_rows: int = 0
+    n_tokens: int = 0
+    learning_rate: float = 0.0
+
+    def add(self, batches: list[Batch], loss: float, learning_rate: float) -> None:
+        self.loss += loss
+        self.n_rows += sum(len(batch.answers) for batch in batches)
+        self.n_tokens += sum(len(ids) for batch in batches for ids in batch.tokens)
+        self.learning_rate = learning_rate
+
+
+@dataclass
+class Run:
+    """All that changes in training, to be kept in a checkpoint."""
+
+    model: Any
+    optimizer: Any
+    scaler: Any
+    clock: Clock
+    best: Best
+    rng: RandomState
+    history: list[dict[str, Any]]
+    epoch: Epoch | None = None
+
+    def current_epoch(self) -> Epoch:
+        """Return the epoch that was resumed, or a new one."""
+        if self.epoch is None:
+            self.epoch = Epoch(self.clock.n_taken, self.rng.get_state(legacy=False))
+        return self.epoch
+
+    def end_epoch(self, metric: float | None) -> None:
+        """Write the current epoch into the history."""
+        epoch = self.current_epoch()
+        self.history.append(
+            {
+                "loss": epoch.loss / epoch.n_rows,
+                "learning_rate": epoch.learning_rate,
+                "tokens": epoch.n_tokens,
+                "monitored": metric,
+                "seconds": self.clock.seconds,
+            }
+        )
+        self.epoch = None
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the values and tensors that `resume` takes, amid an epoch."""
+        values = {
+            "epoch": asdict(self.current_epoch()),
+            "clock": {"n_taken": self.clock.n_taken, "seconds": self.clock.seconds},
+            "best": {"metric": self.best.metric, "n_worse": self.best.n_worse},
+            "history": self.history,
+            "scaler": self.scaler.state_dict(),
+        }
+        moments = {
+            f"{place}.{name}": tensor
+            for place, state in self.optimizer.state_dict()["state"].items()
+            for name, tensor in state.items()
+        }
+        groups = {
+            "weights": trainable_weights(self.model),
+            "best": self.best.weights,
+            "optimizer": moments,
+        }
+        return values, {
+            f"{group}.{name}": tensor
+            for group, tensors in groups.items()
+            for name, tensor in tensors.items()
+        }
+
+    def resume(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Become what `state` told."""
+        self.epoch = Epoch(**values["epoch"])
+        self.rng.set_state(self.epoch.stream)
+        self.clock.resume(**values["clock"])
+        self.best.metric = values["best"]["metric"]
+        self.best.n_worse = values["best"]["n_worse"]
+        self.history.extend(values["history"])
+        self.scaler.load_state_dict(values["scaler"])
+        groups: dict[str, dict[str, Tensor]] = {}
+        for whole, tensor in tensors.items():
+            group, _, name = whole.partition(".")
+            groups.setdefault(group, {})[name] = tensor
+        put_weights(groups["weights"], self.model)
+        device = self.model.device
+        self.best.weights = {
+            name: weight.to(device) for name, weight in groups.get("best", {}).items()
+        }
+        moments: dict[int, dict[str, Tensor]] = {}
+        for whole, tensor in groups["optimizer"].items():
+            place, _, name = whole.partition(".")
+            moments.setdefault(int(place), {})[name] = tensor
+        param_groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": param_groups})
+
+
+def trainable_weights(model: Any) -> dict[str, Tensor]:
+    """Return the weights that training changes, by their names."""
+    return {
+        name: weight.detach()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+
+
+def put_weights(weights: dict[str, Tensor], model: Any) -> None:
+    """Give a model's weights the values of others of the same names."""
+    own = trainable_weights(model)
+    for name, weight in weights.items():
+        own[name].copy_(weight)

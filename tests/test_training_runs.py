@@ -1,0 +1,465 @@
+"""Training that is cut off, starts together with others, or runs out of memory."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from numpy.random import RandomState
+from safetensors.torch import load_file, save_file
+from sklearn.model_selection import GridSearchCV
+from test_finetuner import are_equal, scores_of, sentences, weights_of
+
+from liftlearn import (
+    FineTuner,
+    LabelDecoder,
+    LanguageModel,
+    LIFTClassifier,
+    RowEncoder,
+)
+from liftlearn._encoder import Corpus
+
+SETTINGS = {"n_epochs": 3, "batch_size": 2, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def gpt2(gpt2_folder):
+    return LanguageModel.load(gpt2_folder)  # it has dropout
+
+
+class CutOff(RowEncoder):
+    """Writes rows afresh for so many times, and then stops the training."""
+
+    def cut_after(self, n_times):
+        self.n_left = n_times
+        return self
+
+    def augment(self, X, rng):
+        if self.n_left == 0:
+            raise KeyboardInterrupt
+        self.n_left -= 1
+        return super().augment(X, rng)
+
+
+def jittered(n_rows, n_times=1000):
+    """Return a corpus whose prompts are drawn, written so many times at most."""
+    table = pd.DataFrame({"x": np.arange(n_rows) / 7, "z": np.arange(n_rows) % 3 / 3})
+    encoder = CutOff(jitter=0.5, shuffle_columns=True, question="y?")
+    encoder.fit(table).cut_after(n_times)
+    target = np.array(["a", "b"])[np.arange(n_rows) % 2]
+    answers = LabelDecoder().fit(target).answers_
+    return Corpus(encoder, answers, table, target, np.ones(n_rows))
+
+
+class Metrics:
+    """Stands in for a monitor: a metric that falls and rises with the weights."""
+
+    def __call__(self, lm):
+        return lm.model.get_input_embeddings().weight.sum().item() * 1000 % 1
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_times"),
+    [
+        ({"checkpoint_every": 1}, 5),  # the 40 rows of an epoch are written in 2 times
+        ({"checkpoint_every": 7}, 4),
+        ({"checkpoint_every": 20}, 5),  # at the end of an epoch
+        ({"checkpoint_every": 4, "gradient_accumulation_steps": 3}, 5),
+        ({"checkpoint_every": 9, "early_stopping": True, "max_time": 1e6}, 6),
+        ({"checkpoint_every": 100}, 5),  # before the first checkpoint
+    ],
+)
+def test_a_resumed_fit_is_an_unbroken_one(gpt2, tmp_path, parameters, n_times):
+    monitor = Metrics() if parameters.get("early_stopping") else None
+
+    def tuned(folder, n_times):
+        tuner = FineTuner(**SETTINGS, **parameters, checkpoint_dir=folder)
+        rng = RandomState(0)
+        lm = tuner.finetune(gpt2, jittered(40, n_times), rng, monitor=monitor)
+        return lm, tuner, rng
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(tmp_path / "cut", n_times)
+    resumed, tuner, rng = tuned(tmp_path / "cut", 1000)
+
+    unbroken, other, other_rng = tuned(tmp_path / "whole", 1000)
+    assert are_equal(weights_of(resumed), weights_of(unbroken))
+    assert tuner.n_steps_ == other.n_steps_
+    for epoch in tuner.history_ + other.history_:
+        assert epoch.pop("seconds") > 0
+    assert tuner.history_ == other.history_
+    assert rng.randint(2**31) == other_rng.randint(2**31)
+
+
+def cut(lm, folder, *, seed=0):
+    """Train until a checkpoint is written, and stop."""
+    tuner = FineTuner(**SETTINGS, checkpoint_dir=folder, checkpoint_every=7)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.finetune(lm, jittered(40, 4), RandomState(seed))
+    assert (folder / "checkpoint.safetensors").exists()
+
+
+def changed(corpus, **parts):
+    return Corpus(**{**vars(corpus), **parts})
+
+
+def with_target(corpus):
+    return changed(corpus, target=corpus.target[::-1])
+
+
+def with_cell(corpus):
+    table = corpus.table.copy()
+    table.loc[39, "x"] += 1e-9
+    return changed(corpus, table=table)
+
+
+def with_weight(corpus):
+    return changed(corpus, weight=1.0 + np.arange(40))
+
+
+def with_wording(corpus):
+    encoder = CutOff(jitter=0.4, question="y?").fit(corpus.table).cut_after(1000)
+    return changed(corpus, encoder=encoder)
+
+
+def with_words(corpus):
+    answers = LabelDecoder(words=["c", "d"]).fit(corpus.target).answers_
+    return changed(corpus, answers=answers)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (with_target, "other rows, targets or weights"),
+        (with_cell, "other rows, targets or weights"),
+        (with_weight, "other rows, targets or weights"),
+        (with_wording, "other wording"),
+        (with_words, "other wording"),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(gpt2, tmp_path, change, reason):
+    cut(gpt2, tmp_path)
+    tuner = FineTuner(**SETTINGS, checkpoint_dir=tmp_path)
+
+    with pytest.raises(ValueError, match=f"with {reason}.* another checkpoint_dir"):
+        tuner.finetune(gpt2, change(jittered(40)), RandomState(0))
+
+
+def test_a_checkpoint_of_another_fit_is_refused(gpt2, llama_folder, tmp_path):
+    cut(gpt2, tmp_path)
+
+    def finetune(lm, seed, **parameters):
+        tuner = FineTuner(**{**SETTINGS, **parameters}, checkpoint_dir=tmp_path)
+        tuner.finetune(lm, jittered(40), RandomState(seed))
+
+    with pytest.raises(ValueError, match=r"with learning_rate=0.01 \(now 0.02\)\. A"):
+        finetune(gpt2, 0, learning_rate=0.02)
+    with pytest.raises(ValueError, match=r"with other random_state\. .* an integer as"):
+        finetune(gpt2, 1)
+    with pytest.raises(ValueError, match=r"with other base model\. "):
+        finetune(LanguageModel.load(llama_folder), 0)
+    finetune(gpt2, 0)
+
+
+def test_a_fit_that_ends_leaves_the_folder_to_the_next(gpt2, tmp_path):
+    cut(gpt2, tmp_path)
+    (tmp_path / "checkpoint.safetensors.partial").write_text("cut off")
+
+    for learning_rate in (SETTINGS["learning_rate"], 0.5):
+        tuner = FineTuner(**{**SETTINGS, "learning_rate": learning_rate})
+        tuner.set_params(checkpoint_dir=tmp_path, checkpoint_every=9)
+        tuner.finetune(gpt2, jittered(40), RandomState(0))
+
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_fits_that_share_a_folder_do_not_overwrite_each_other(gpt2, tmp_path):
+    def meanwhile(lm):
+        cut(gpt2, tmp_path, seed=1)
+        return 0.0
+
+    tuner = FineTuner(**SETTINGS, checkpoint_dir=tmp_path, checkpoint_every=25)
+    with pytest.raises(ValueError, match=r"other random_state.* one fit at a time"):
+        tuner.finetune(gpt2, jittered(40), RandomState(0), monitor=meanwhile)
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_damaged_checkpoint_is_refused(gpt2, tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    tuner = FineTuner(**SETTINGS, checkpoint_dir=tmp_path)
+    cut(gpt2, tmp_path)
+
+    save_file(load_file(file), file)  # without the header
+    with pytest.raises(ValueError, match="is none, or is damaged"):
+        tuner.finetune(gpt2, jittered(40), RandomState(0))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is none, or is damaged"):
+        tuner.finetune(gpt2, jittered(40), RandomState(0))
+
+
+def test_time_before_a_checkpoint_counts(gpt2, tmp_path):
+    start = time.monotonic()
+    cut(gpt2, tmp_path)
+    used = time.monotonic() - start
+    tuner = FineTuner(**SETTINGS, checkpoint_dir=tmp_path)
+    resumed = time.monotonic()
+
+    tuner.finetune(gpt2, jittered(40), RandomState(0))
+
+    total = time.monotonic() - resumed + used
+    first, *_, last = [epoch["seconds"] for epoch in tuner.history_]
+    assert first < used  # the first epoch was over before the cut
+    assert last > first + 0.2 * (total - used)
+    assert last < total
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from test_training_runs import *
+
+class Killed(CutOff):
+    def augment(self, X, rng):
+        if self.n_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().augment(X, rng)
+
+corpus = jittered(40)
+corpus.encoder.__class__ = Killed
+corpus.encoder.cut_after(int(sys.argv[4]))
+tuner = FineTuner(**SETTINGS, checkpoint_dir=sys.argv[3], checkpoint_every=7)
+lm = LanguageModel.load(sys.argv[2])
+tuner.finetune(lm, corpus, RandomState(0)).save(sys.argv[5])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKILL")
+def test_a_killed_process_is_resumed_to_the_same_weights(gpt2_folder, tmp_path):
+    def run(n_times):
+        arguments = [gpt2_folder, tmp_path / "run", n_times, tmp_path / "tuned"]
+        here = os.path.dirname(__file__)
+        command = [sys.executable, "-c", KILLED, here, *map(str, arguments)]
+        return subprocess.run(command, timeout=300).returncode
+
+    assert run(5) == -9
+    assert [file.name for file in (tmp_path / "run").iterdir()] == [
+        "checkpoint.safetensors"
+    ]
+    assert run(1000) == 0
+
+    tuner = FineTuner(**SETTINGS)
+    unbroken = tuner.finetune(
+        LanguageModel.load(gpt2_folder), jittered(40), RandomState(0)
+    )
+    resumed = LanguageModel.load(tmp_path / "tuned")
+    assert are_equal(weights_of(resumed), weights_of(unbroken))
+
+
+# Memory
+
+
+class Watched(LanguageModel):
+    """Counts the tokens of each pass."""
+
+    n_tokens: list[int] = []  # noqa: RUF012
+
+    def padded(self, tokens):
+        batch = super().padded(tokens)
+        self.n_tokens.append(batch["input_ids"].numel())
+        return batch
+
+
+def test_long_batches_are_read_in_passes_of_bounded_size(llama_folder, monkeypatch):
+    corpus = jittered(20)
+    lm = LanguageModel.load(llama_folder)
+
+    def tuned():
+        tuner = FineTuner(n_epochs=2, batch_size=10, gradient_accumulation_steps=2)
+        return tuner.finetune(lm, corpus, RandomState(0)), tuner
+
+    whole, tuner = tuned()
+    monkeypatch.setattr("liftlearn._finetuner._progress._PASS_TOKENS", 100)
+    lm = Watched(lm.model, lm.tokenizer)
+    parts, same = tuned()
+
+    assert len(lm.n_tokens) > 2 * 2
+    assert max(lm.n_tokens) <= 100
+    assert tuner.n_steps_ == same.n_steps_ == 2
+    for a, b in zip(tuner.history_, same.history_, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["tokens"] == b["tokens"]
+    np.testing.assert_allclose(
+        scores_of(parts, corpus), scores_of(whole, corpus), rtol=1e-3
+    )
+
+
+def test_a_row_longer_than_a_pass_is_a_pass(llama_folder, monkeypatch):
+    monkeypatch.setattr("liftlearn._finetuner._progress._PASS_TOKENS", 3)
+    lm = LanguageModel.load(llama_folder)
+    lm = Watched(lm.model, lm.tokenizer)
+    lm.n_tokens.clear()
+
+    FineTuner(n_epochs=1).finetune(lm, sentences(4), RandomState(0))
+
+    assert len(lm.n_tokens) == 4
+
+
+def test_out_of_memory_names_the_parameters_to_lower(gpt2):
+    def too_large(lm):
+        return torch.zeros(2**50).sum().item()
+
+    with pytest.raises(MemoryError, match=r"batch_size=16\. Lower batch_size"):
+        FineTuner(n_epochs=1).finetune(
+            gpt2, sentences(4), RandomState(0), monitor=too_large
+        )
+
+
+def test_other_errors_stay_as_they_are(gpt2):
+    def broken(lm):
+        raise RuntimeError("of its own")
+
+    with pytest.raises(RuntimeError, match="of its own"):
+        FineTuner(n_epochs=1).finetune(
+            gpt2, sentences(4), RandomState(0), monitor=broken
+        )
+
+
+# Together with others
+
+
+@pytest.fixture
+def fresh_state():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_accelerate_is_the_users_own_after_a_fit(gpt2):
+    FineTuner(max_steps=1).finetune(gpt2, sentences(4), RandomState(0))
+
+    assert PartialState._shared_state == {}
+    assert Accelerator(mixed_precision="bf16", cpu=True).mixed_precision == "bf16"
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_a_fit_is_the_same_beside_a_users_accelerator(gpt2):
+    def tuned():
+        tuner = FineTuner(max_steps=2)
+        return weights_of(tuner.finetune(gpt2, sentences(4), RandomState(0)))
+
+    before = tuned()
+    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
+
+    assert are_equal(tuned(), before)
+
+    assert accelerator.mixed_precision == "bf16"
+    assert accelerator.num_processes == 1
+    assert Accelerator().mixed_precision == "bf16"
+
+
+def test_a_parallel_search_shares_the_processors(monkeypatch, llama_folder):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    classifier = LIFTClassifier(
+        llama_folder, finetuner=FineTuner(max_steps=1), random_state=0
+    )
+    X = pd.DataFrame({"x": np.arange(8.0)})
+
+    search = GridSearchCV(
+        classifier,
+        {"finetuner__learning_rate": [0.01, 0.02]},
+        cv=2,
+        n_jobs=2,
+        refit=False,
+        scoring=lambda estimator, X, y: torch.get_num_threads(),
+    ).fit(X, np.arange(8) % 2)
+
+    n_threads = search.cv_results_["mean_test_score"]
+    assert np.all(n_threads >= 1)
+    assert np.all(n_threads <= max(1, os.cpu_count() // 2))
+
+
+LAUNCHED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_training_runs import *
+
+process = int(os.environ.get("RANK", 0))
+np.random.seed(process)
+X = pd.DataFrame({"x": np.arange(13) / 7, "z": np.arange(13) % 3})
+y = np.arange(13) % 2
+
+def told(n_rows, random_state, **parameters):
+    tuner = FineTuner(**{**SETTINGS, "batch_size": 4, **parameters})
+    model = LIFTClassifier(sys.argv[2], finetuner=tuner, random_state=random_state)
+    model.fit(X[:n_rows], y[:n_rows])
+    tuner, lm = model.finetuner_, model.language_model_.model
+    weights = [weight.double().sum().item() for weight in lm.parameters()]
+    proba = model.predict_proba(X).tolist()
+    return {"weights": weights, "proba": proba, "history": tuner.history_}
+
+def resumed(folder):
+    corpus = jittered(40, 3 if os.path.basename(folder) == "cut" else 1000)
+    parameters = {**SETTINGS, "n_epochs": 2, "checkpoint_every": 7}
+    tuner = FineTuner(**parameters, checkpoint_dir=folder)
+    lm = LanguageModel.load(sys.argv[2])
+    try:
+        tuner.finetune(lm, corpus, RandomState(0))
+    except KeyboardInterrupt:
+        corpus.encoder.cut_after(1000)
+        tuner.finetune(lm, corpus, RandomState(0))
+    return [epoch["loss"] for epoch in tuner.history_]
+
+with open(os.path.join(sys.argv[3], f"{process}.json"), "w") as file:
+    json.dump({
+        "short of rows": told(5, 0),
+        "accumulated": told(13, 0, gradient_accumulation_steps=3),
+        "stopped early": told(13, 0, early_stopping=True, n_iter_no_change=1),
+        "out of time": told(13, 0, max_time=0.2, n_epochs=10000)["weights"],
+        "without a seed": told(13, None),
+        "resumed": resumed(os.path.join(sys.argv[3], "cut")),
+        "unbroken": resumed(os.path.join(sys.argv[3], "whole")),
+    }, file)
+"""
+
+
+def test_launched_processes_learn_what_one_process_learns(llama_folder, tmp_path):
+    here = os.path.dirname(__file__)
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(LAUNCHED))
+    launcher = "-m accelerate.commands.launch --multi_gpu --num_processes 2"
+    more = "--num_machines 1 --mixed_precision no --dynamo_backend no"
+    results = []
+    for command in (f"{launcher} {more} --main_process_port 0", ""):
+        subprocess.run(
+            [sys.executable, *command.split(), script, here, llama_folder, tmp_path],
+            check=True,
+            timeout=500,
+        )
+        files = sorted(tmp_path.glob("*.json"))
+        results += [json.loads(file.read_text()) for file in files]
+        for file in files:
+            file.unlink()
+
+    first, second, alone = results
+    assert first == second
+    for name in ("short of rows", "accumulated", "stopped early"):
+        together, single = first[name], alone[name]
+        np.testing.assert_allclose(together["proba"], single["proba"], rtol=1e-3)
+        for epoch, same in zip(together["history"], single["history"], strict=True):
+            assert epoch["loss"] == pytest.approx(same["loss"], rel=1e-4)
+            for key in ("tokens", "learning_rate", "monitored"):
+                assert epoch[key] == same[key]
+    assert first["resumed"] == first["unbroken"]
+    assert first["resumed"] == pytest.approx(alone["unbroken"], rel=1e-4)
