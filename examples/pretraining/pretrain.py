@@ -201,9 +201,9 @@ def build_model(
     return LlamaForCausalLM(config)
 
 
-def draw_corpus(rng: np.random.RandomState) -> Corpus:
+def draw_corpus(rng: np.random.RandomState, n_rows: int | None = None) -> Corpus:
     """Draw a table and write it: mostly as the embedded model's users do."""
-    drawn = draw_table(np.random.default_rng(rng.randint(2**31)))
+    drawn = draw_table(np.random.default_rng(rng.randint(2**31)), n_rows=n_rows)
     table = drawn.X if rng.uniform() > 0.05 else _widened(drawn.X, rng)
     names = [_word(rng) + f"{i}" for i in range(table.shape[1])]
     table = table.set_axis(names, axis=1)
@@ -306,9 +306,11 @@ def run_task(
     start[_EMBEDDING] = start[_EMBEDDING][renamed]
     model = copy.deepcopy(lm.model)
     model.load_state_dict(start, strict=False)
-    corpus = draw_corpus(rng)
-    lm = LanguageModel(model, lm.tokenizer)
     n_steps = int(np.exp(rng.uniform(np.log(20), np.log(100))))
+    # A model that meets the same rows again and again learns to learn them by heart,
+    # so most tables have a new row for each that is read.
+    corpus = draw_corpus(rng, 32 * n_steps if rng.uniform() < 0.8 else None)
+    lm = LanguageModel(model, lm.tokenizer)
     length = len(lm.prompt_tokens(corpus.encoder.transform(corpus.table[:1]))[0])
     n_steps = min(n_steps, max(12, TASK_TOKENS // (32 * length)))
     constrained = bool(rng.uniform() < 0.95)

@@ -47,20 +47,24 @@ class SyntheticTable:
     task: Task
 
 
-def draw_table(rng: np.random.Generator, *, max_rows: int = 1000) -> SyntheticTable:
+def draw_table(
+    rng: np.random.Generator, *, n_rows: int | None = None, max_rows: int = 1000
+) -> SyntheticTable:
     """Draw a table from the prior.
 
     Parameters
     ----------
     rng : Generator
         The only source of chance.
+    n_rows : int, default=None
+        The number of rows, at least 20. None draws it, too.
     max_rows : int, default=1000
-        The largest number of rows, at least 20.
+        The largest number of rows that is drawn, at least 20.
 
     Returns
     -------
     table : SyntheticTable
-        20 to `max_rows` rows and 1 to 100 columns; five of eight are classifications.
+        1 to 100 columns; five of eight tables are classifications.
 
     Examples
     --------
@@ -69,8 +73,9 @@ def draw_table(rng: np.random.Generator, *, max_rows: int = 1000) -> SyntheticTa
     >>> len(table.X) == len(table.y) <= 50
     True
     """
-    while True:
+    if n_rows is None:
         n_rows = int(min(max_rows, 20 * 50 ** rng.beta(2, 1.2)))
+    while True:
         n_columns = int(np.clip(np.exp(rng.normal(np.log(9), 0.9)), 1, 100))
         if rng.random() < 0.375:
             X, y = _regression(rng, n_rows, n_columns)
