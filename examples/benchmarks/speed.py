@@ -162,8 +162,12 @@ def skorch_rival(lm: LanguageModel, prompts: list[str], labels: list[str]) -> Ti
     classifier = ZeroShotClassifier(
         model=lm.model, tokenizer=lm.tokenizer, prompt="{text}", use_caching=True
     )
-    classifier.fit(X=None, y=labels)
-    return lambda: len(classifier.predict_proba(prompts))
+
+    def run() -> int:
+        classifier.fit(X=None, y=labels)  # forgets what it read in the last round
+        return len(classifier.predict_proba(prompts))
+
+    return run
 
 
 # --- train ----------------------------------------------------------------------------
@@ -359,7 +363,7 @@ def main() -> None:
     if args.case:
         run_case(args.model, *args.case)
         return
-    names = ("liftlearn", "torch", "transformers", "scikit-learn")
+    names = ("torch", "transformers", "scikit-learn")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     name = Path(args.model).name if args.model else "the embedded model"
     lines = [

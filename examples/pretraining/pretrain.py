@@ -23,6 +23,7 @@ import argparse
 import copy
 import csv
 import itertools
+import re
 import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -62,6 +63,9 @@ OUTER_STEP = 0.4
 AVERAGE_POWER = 7.0
 # Tables under way at once; each starts from the weights that many tables before it.
 WINDOW = 4
+# Norm of what tells a column's slot from the mean of all slots. Renaming them with every
+# table, and weight decay, shrink it; then wide tables are slow to learn.
+SLOT_NORM = 1.5
 # Tokens read for one table, so that wide ones don't take all the time.
 TASK_TOKENS = 100_000
 
@@ -296,6 +300,16 @@ _EMBEDDING = "model.embed_tokens.weight"
 Weights = dict[str, torch.Tensor]
 
 
+def keep_slots_apart(weights: dict[str, NDArray[np.float32]], slots: list[int]) -> None:
+    """Give what tells column slots from each other its norm again, in place."""
+    embedding = weights[_EMBEDDING].copy()
+    mean = embedding[slots].mean(axis=0)
+    own = embedding[slots] - mean
+    norm = np.linalg.norm(own, axis=1).mean()
+    embedding[slots] = mean + own * (SLOT_NORM / norm)
+    weights[_EMBEDDING] = embedding
+
+
 def run_task(
     seed: tuple[int, int], lm: LanguageModel, weights: Weights
 ) -> tuple[Weights, NDArray[np.int64], float, float]:
@@ -356,6 +370,7 @@ class Run:
     weights: dict[str, NDArray[np.float32]]
     average: dict[str, NDArray[np.float32]]
     used: NDArray[np.int64]  # tables that used each token
+    slots: list[int]  # the tokens of columns
     n_tables: int = 0
     seconds: float = 0.0
 
@@ -365,6 +380,7 @@ class Run:
         share = (AVERAGE_POWER + 1) / (AVERAGE_POWER + self.n_tables)
         # Not in place: tables under way still have to be sent the weights they had.
         self.weights = {n: w + OUTER_STEP * change[n] for n, w in self.weights.items()}
+        keep_slots_apart(self.weights, self.slots)
         for name, weight in self.weights.items():
             self.average[name] += share * (weight - self.average[name])
         self.used += used
@@ -379,7 +395,9 @@ class Run:
 def export(run: Run, template: LanguageModel, folder: Path) -> None:
     """Write the averaged weights in float16 as a Hugging Face folder."""
     model = copy.deepcopy(template.model).float()
-    average = {name: torch.from_numpy(w) for name, w in run.average.items()}
+    weights = dict(run.average)
+    keep_slots_apart(weights, run.slots)
+    average = {name: torch.from_numpy(w) for name, w in weights.items()}
     model.load_state_dict(average, strict=False)
     model.config.liftlearn = preferences()
     model.half().save_pretrained(folder)
@@ -432,7 +450,12 @@ def main() -> None:
     template = LanguageModel.load(start_folder, device="cpu")
     names = dict(template.model.named_parameters())
     weights = {n: w.detach().float().numpy().copy() for n, w in names.items()}
-    run = Run(weights, copy.deepcopy(weights), np.zeros(len(template.tokenizer), int))
+    vocabulary = template.tokenizer.convert_ids_to_tokens(
+        range(len(template.tokenizer))
+    )
+    slots = [i for i, token in enumerate(vocabulary) if re.fullmatch("Ġx[0-9]+", token)]
+    used = np.zeros(len(vocabulary), int)
+    run = Run(weights, copy.deepcopy(weights), used, slots)
     if (args.folder / "checkpoint.pt").exists():
         run = Run(**torch.load(args.folder / "checkpoint.pt", weights_only=False))
     pool = ProcessPoolExecutor(
