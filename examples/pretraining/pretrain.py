@@ -23,7 +23,6 @@ import argparse
 import copy
 import csv
 import itertools
-import re
 import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -63,8 +62,8 @@ OUTER_STEP = 0.4
 AVERAGE_POWER = 7.0
 # Tables under way at once; each starts from the weights that many tables before it.
 WINDOW = 4
-# Norm of what tells a column's slot from the mean of all slots. Renaming them with every
-# table, and weight decay, shrink it; then wide tables are slow to learn.
+# Norm of what tells a column's slot from the mean of all slots. Weight decay and the
+# renaming with every table shrink it; then wide tables are slow to learn.
 SLOT_NORM = 1.5
 # Tokens read for one table, so that wide ones don't take all the time.
 TASK_TOKENS = 100_000
