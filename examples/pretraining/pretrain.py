@@ -449,11 +449,8 @@ def main() -> None:
     template = LanguageModel.load(start_folder, device="cpu")
     names = dict(template.model.named_parameters())
     weights = {n: w.detach().float().numpy().copy() for n, w in names.items()}
-    vocabulary = template.tokenizer.convert_ids_to_tokens(
-        range(len(template.tokenizer))
-    )
-    slots = [i for i, token in enumerate(vocabulary) if re.fullmatch("Ġx[0-9]+", token)]
-    used = np.zeros(len(vocabulary), int)
+    slots = template.tokenizer.convert_tokens_to_ids([f"Ġx{i}" for i in range(N_SLOTS)])
+    used = np.zeros(len(template.tokenizer), int)
     run = Run(weights, copy.deepcopy(weights), used, slots)
     if (args.folder / "checkpoint.pt").exists():
         run = Run(**torch.load(args.folder / "checkpoint.pt", weights_only=False))
