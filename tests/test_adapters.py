@@ -282,7 +282,7 @@ def test_large_models_get_an_adapter_and_small_ones_none(llama, monkeypatch):
     assert (small.adapter_, small.learning_rate_) == (None, 1e-3)
     assert (whole.adapter_, whole.learning_rate_) == (None, 1e-4)
     assert (large.adapter_.r, large.adapter_.lora_alpha) == (16, 32)
-    assert large.learning_rate_ == 2e-4
+    assert large.learning_rate_ == 1e-3
     assert large.adapter == "auto"
     assert tuned.adapter.r == 16
 

@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
 from liftlearn._language_model import AnswerScorer
+from liftlearn._language_model._scorer import Reader
 
 SIZES = {
     "hidden_size": 32,
@@ -197,15 +198,28 @@ def test_what_all_prompts_begin_with_does_not_change_a_familys_scores(family):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("reads_trees", [True, False])
 def test_a_familys_scores_do_not_depend_on_how_the_answers_are_passed_over(
-    family, monkeypatch
+    family, reads_trees, monkeypatch
 ):
     at_once = family.score(PROMPTS, ANSWERS)
     monkeypatch.setattr("liftlearn._language_model._scorer._PASS_TOKENS", 1)
+    monkeypatch.setattr("liftlearn._language_model._scorer._TREE_TOKENS", 1)
+    if not reads_trees:
+        monkeypatch.setattr(Reader, "reads_trees", False)
 
     one_by_one = family.score(PROMPTS, ANSWERS)
 
     np.testing.assert_allclose(at_once, one_by_one, rtol=1e-4, atol=1e-5)
+
+
+def test_families_read_all_answers_in_one_pass_where_they_can(family, request):
+    others = ["mistral", "gemma2", "gemma3_text", "bloom", "falcon with alibi"]
+    others += ["mamba", "falcon_h1"]
+
+    name = request.node.callspec.params["family"]
+
+    assert Reader(family.model).reads_trees == (name not in others)
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)

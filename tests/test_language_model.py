@@ -211,20 +211,21 @@ def test_a_prompt_is_read_once_however_many_answers_there_are(lm):
 
     counts = [tokens_read(lm, ["Retired?"] * 5, answers) for answers in (few, many)]
 
-    # The node after " " is read once for each prompt where the space is a token.
-    n_inner = sum(map(len, lm.trie(few).nodes)) * 5
+    # What all answers begin with is read once: a space, where that is a token.
+    n_inner = len(lm.trie(few).lead) * 5
     assert counts == [n_tokens + n_inner] * 2
 
 
 def test_longer_answers_cost_their_own_tokens_only(llama):
     answers = ANSWER_SETS["several levels"]
-    n_prompt = len(llama.prompt_tokens(["Retired?"])[0])
+    prompts = ["Retired?", "Employed"]
 
-    count = tokens_read(llama, ["Retired?"], answers)
+    one, two = (tokens_read(llama, prompts[:n], answers) for n in (1, 2))
 
     nodes = llama.trie(answers).nodes
     beginnings = {node[:depth] for node in nodes for depth in range(1, len(node) + 1)}
-    assert count == n_prompt + len(beginnings)
+    n_prompt = len(llama.prompt_tokens(prompts)[1])
+    assert two - one == n_prompt + len(beginnings)
 
 
 class Widths(TorchFunctionMode):

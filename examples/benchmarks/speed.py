@@ -38,6 +38,7 @@ from sklearn.datasets import load_iris
 from liftlearn import FineTuner, LabelDecoder, LanguageModel, LIFTClassifier
 
 ROUNDS = 3
+CLASSES = (2, 3, 10, 100)
 NEW_TOKENS = 10  # what LIFT's code lets the model write
 
 Timed = Callable[[], int]  # does some rows and returns how many
@@ -73,9 +74,15 @@ def table_of(found: dict[str, NDArray[np.float64]], unit: str) -> pd.DataFrame:
 
 
 def fitted(model: str | None, n_classes: int) -> tuple[Any, pd.DataFrame]:
-    """Return a classifier of labels that are numbers, not tuned, and a table."""
-    X, _ = load_iris(return_X_y=True, as_frame=True)
+    """Return a classifier that is not tuned, and a table.
+
+    Three classes are the species of iris, by name; others are numbers.
+    """
+    iris = load_iris(as_frame=True)
+    X = iris.data
     y = np.arange(len(X)) % n_classes
+    if n_classes == len(iris.target_names):
+        y = iris.target_names[y]
     classifier = LIFTClassifier(
         model,
         finetuner=FineTuner(n_epochs=0, adapter=None),
@@ -87,7 +94,7 @@ def fitted(model: str | None, n_classes: int) -> tuple[Any, pd.DataFrame]:
 def predict(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """Compare `predict_proba` with the ways to ask a model for a class."""
     reference = None
-    for n_classes in (2, 3, 10, 100):
+    for n_classes in CLASSES:
         classifier, X = fitted(model, n_classes)
         lm = classifier.language_model_
         prompts = classifier.encoder_.transform(X)

@@ -62,9 +62,9 @@ OUTER_STEP = 0.4
 AVERAGE_POWER = 7.0
 # Tables under way at once; each starts from the weights that many tables before it.
 WINDOW = 4
-# Norm of what tells a column's slot from the mean of all slots. Weight decay and the
-# renaming with every table shrink it; then wide tables are slow to learn.
-SLOT_NORM = 1.5
+# Norm of what tells a token from the mean of its family: column slots, levels, class
+# codes, bytes. Renaming with every table shrinks it; then new tables are slow to learn.
+FAMILY_NORMS = {"x": 1.5, "c": 1.0, "y": 1.0, "byte": 1.0}
 # Tokens read for one table, so that wide ones don't take all the time.
 TASK_TOKENS = 100_000
 
@@ -81,7 +81,7 @@ PREFERENCES: dict[str, Any] = {
         "batch_size": 32,
         "n_epochs": 20,
         "max_steps": 120,
-        "weight_decay": 0.01,
+        "weight_decay": 0.0,
         "warmup_ratio": 0.1,
     },
 }
@@ -267,8 +267,19 @@ def _word(rng: np.random.RandomState) -> str:
     return "".join(chr(code) for code in codes).replace("{", "")
 
 
+def token_families(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
+    """Return the tokens that may stand for one another: slots, levels, codes, bytes."""
+    families: dict[str, list[int]] = {family: [] for family in FAMILY_NORMS}
+    for i, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
+        if len(token) == 1:
+            families["byte"].append(i)
+        elif token[0] == "Ġ" and token[1] in families and token[2:].isdigit():
+            families[token[1]].append(i)
+    return families
+
+
 def draw_relabelling(
-    tokenizer: PreTrainedTokenizerFast, rng: np.random.RandomState
+    families: dict[str, list[int]], n_tokens: int, rng: np.random.RandomState
 ) -> NDArray[np.intp]:
     """Return a random renaming of tokens: each takes the weights of another.
 
@@ -276,19 +287,7 @@ def draw_relabelling(
     trained however short the tables; and in half of the tables bytes are, too, so that
     rare ones learn what a letter is.
     """
-    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    families: dict[str, list[int]] = {}
-    for i, token in enumerate(tokens):
-        if (
-            token[0] == "Ġ"
-            and len(token) > 2
-            and token[1] in "xcy"
-            and token[2:].isdigit()
-        ):
-            families.setdefault(token[1], []).append(i)
-        elif len(token) == 1:
-            families.setdefault("byte", []).append(i)
-    renamed = np.arange(len(tokens))
+    renamed = np.arange(n_tokens)
     for family, members in families.items():
         if family != "byte" or rng.uniform() < 0.5:
             renamed[members] = rng.permutation(members)
@@ -299,13 +298,16 @@ _EMBEDDING = "model.embed_tokens.weight"
 Weights = dict[str, torch.Tensor]
 
 
-def keep_slots_apart(weights: dict[str, NDArray[np.float32]], slots: list[int]) -> None:
-    """Give what tells column slots from each other its norm again, in place."""
+def keep_apart(
+    weights: dict[str, NDArray[np.float32]], families: dict[str, list[int]]
+) -> None:
+    """Give what tells the tokens of a family apart its norm again, in place."""
     embedding = weights[_EMBEDDING].copy()
-    mean = embedding[slots].mean(axis=0)
-    own = embedding[slots] - mean
-    norm = np.linalg.norm(own, axis=1).mean()
-    embedding[slots] = mean + own * (SLOT_NORM / norm)
+    for family, members in families.items():
+        mean = embedding[members].mean(axis=0)
+        own = embedding[members] - mean
+        norm = np.linalg.norm(own, axis=1).mean()
+        embedding[members] = mean + own * (FAMILY_NORMS[family] / norm)
     weights[_EMBEDDING] = embedding
 
 
@@ -314,7 +316,8 @@ def run_task(
 ) -> tuple[Weights, NDArray[np.int64], float, float]:
     """Fine-tune on one table: the weights' change, the tokens used, both ends' loss."""
     rng = np.random.RandomState(seed)
-    renamed = draw_relabelling(lm.tokenizer, rng)
+    families = token_families(lm.tokenizer)
+    renamed = draw_relabelling(families, len(lm.tokenizer), rng)
     start = {name: weight.clone() for name, weight in weights.items()}
     start[_EMBEDDING] = start[_EMBEDDING][renamed]
     model = copy.deepcopy(lm.model)
@@ -369,7 +372,7 @@ class Run:
     weights: dict[str, NDArray[np.float32]]
     average: dict[str, NDArray[np.float32]]
     used: NDArray[np.int64]  # tables that used each token
-    slots: list[int]  # the tokens of columns
+    families: dict[str, list[int]]
     n_tables: int = 0
     seconds: float = 0.0
 
@@ -379,7 +382,7 @@ class Run:
         share = (AVERAGE_POWER + 1) / (AVERAGE_POWER + self.n_tables)
         # Not in place: tables under way still have to be sent the weights they had.
         self.weights = {n: w + OUTER_STEP * change[n] for n, w in self.weights.items()}
-        keep_slots_apart(self.weights, self.slots)
+        keep_apart(self.weights, self.families)
         for name, weight in self.weights.items():
             self.average[name] += share * (weight - self.average[name])
         self.used += used
@@ -395,7 +398,7 @@ def export(run: Run, template: LanguageModel, folder: Path) -> None:
     """Write the averaged weights in float16 as a Hugging Face folder."""
     model = copy.deepcopy(template.model).float()
     weights = dict(run.average)
-    keep_slots_apart(weights, run.slots)
+    keep_apart(weights, run.families)
     average = {name: torch.from_numpy(w) for name, w in weights.items()}
     model.load_state_dict(average, strict=False)
     model.config.liftlearn = preferences()
@@ -449,9 +452,10 @@ def main() -> None:
     template = LanguageModel.load(start_folder, device="cpu")
     names = dict(template.model.named_parameters())
     weights = {n: w.detach().float().numpy().copy() for n, w in names.items()}
-    slots = template.tokenizer.convert_tokens_to_ids([f"Ġx{i}" for i in range(N_SLOTS)])
+    families = token_families(template.tokenizer)
+    keep_apart(weights, families)
     used = np.zeros(len(template.tokenizer), int)
-    run = Run(weights, copy.deepcopy(weights), used, slots)
+    run = Run(weights, copy.deepcopy(weights), used, families)
     if (args.folder / "checkpoint.pt").exists():
         run = Run(**torch.load(args.folder / "checkpoint.pt", weights_only=False))
     pool = ProcessPoolExecutor(

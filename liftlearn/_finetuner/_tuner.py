@@ -54,11 +54,13 @@ class FineTuner(BaseEstimator):
     max_steps : int, None or "auto", default="auto"
         Most optimizer steps. None sets no bound. Else: None.
     learning_rate : float or "auto", default="auto"
-        Peak learning rate. Else: 2e-4 with an adapter [3]_; without, 1e-3 for models
-        of up to ten million weights and 1e-4 for larger ones.
+        Peak learning rate. Else: without an adapter 1e-3 for models of up to ten
+        million weights and 1e-4 for larger ones; with one 0.6 over the model's width,
+        at most 1e-3: 1e-3 for a width of 576, as measured, and 1.5e-4 for 4096, in
+        inverse proportion as for Adam in [4]_.
     batch_size : int or "auto", default="auto"
         Rows in one batch. Long rows are read in several passes of at most 4096
-        tokens, which changes nothing but the rounding. Else: 16.
+        tokens, which changes nothing but the rounding. Else: 8.
     weight_decay : float or "auto", default="auto"
         Decoupled weight decay. Else: 0.01.
     warmup_ratio : float or "auto", default="auto"
@@ -125,7 +127,9 @@ max_grad_norm_, mixed_precision_, early_stopping_
     .. [2] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR
        2019.
     .. [3] T. Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", NeurIPS
-       2023: adapters on all linear layers, and their learning rate.
+       2023: adapters on all linear layers.
+    .. [4] G. Yang et al., "Tensor Programs V: Tuning Large Neural Networks via
+       Zero-Shot Hyperparameter Transfer", NeurIPS 2021.
 
     Examples
     --------
@@ -289,12 +293,14 @@ max_grad_norm_, mixed_precision_, early_stopping_
             self.adapter_ = lm.adapter or (lm.default_adapter() if is_large else None)
         rate, precision = (1e-4 if is_large else 1e-3), "no"
         if self.adapter_ is not None:
-            rate, precision = 2e-4, "bf16" if _has_bf16(lm.model.device) else "no"
+            width = lm.model.get_input_embeddings().weight.shape[1]
+            rate = min(1e-3, 0.6 / width)
+            precision = "bf16" if _has_bf16(lm.model.device) else "no"
         default = {
             "n_epochs": 10,
             "max_steps": None,
             "learning_rate": rate,
-            "batch_size": 16,
+            "batch_size": 8,
             "weight_decay": 0.01,
             "warmup_ratio": 0.1,
             "max_grad_norm": 1.0,

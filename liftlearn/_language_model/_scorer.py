@@ -10,6 +10,7 @@ import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -19,8 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-# Tokens, read before or now, that one pass over the trie's nodes holds at the most.
+# Tokens that one pass over the trie's nodes reads at the most, and tokens, read before
+# or now, that it holds where each node needs a row of its own.
+_TREE_TOKENS = 4096
 _PASS_TOKENS = 16_384
+
+Path = tuple[int, ...]
 
 
 class Trie:
@@ -53,14 +58,16 @@ class Trie:
         Tokens of each answer up to its last step.
     whole : list of tuple of int
         Tokens of each answer with its end mark.
+    lead : tuple of int
+        The tokens that all answers begin with: those that lead to the first node.
     children : dict of tuple of int to list of tuple of int
-        The nodes that come next behind each node, and behind the prompt, ``()``.
+        The nodes that come next behind each node.
     """
 
     def __init__(
         self, paths: list[list[int]], end: int, answers: Sequence[str]
     ) -> None:
-        followers: dict[tuple[int, ...], set[int]] = {}
+        followers: dict[Path, set[int]] = {}
         whole = [(*path, end) for path in paths]
         if len(set(whole)) < len(whole):
             twins = [
@@ -97,16 +104,14 @@ class Trie:
             for path, taken in zip(whole, steps, strict=True)
         ]
         self.depth = max(map(len, self.paths))
-        self.children: dict[tuple[int, ...], list[tuple[int, ...]]] = {(): []}
-        for node in self.nodes:
-            self.children[node] = []
-            if node:
-                above = (node[:d] for d in range(len(node) - 1, -1, -1))
-                parent = next(path for path in above if path in self.children)
-                self.children[parent].append(node)
+        self.lead: Path = self.nodes[0] if self.nodes else ()
+        self.children: dict[Path, list[Path]] = {node: [] for node in self.nodes}
+        for node in self.nodes[1:]:
+            above = (node[:d] for d in range(len(node) - 1, -1, -1))
+            self.children[next(path for path in above if path in branches)].append(node)
 
 
-def _ragged(rows: Sequence[Sequence[tuple[int, ...]]], width: int) -> NDArray[np.intp]:
+def _ragged(rows: Sequence[Sequence[Path]], width: int) -> NDArray[np.intp]:
     """Return rows of unlike length as one array, with -1 behind their ends."""
     array = np.full((len(rows), max(map(len, rows)), width), -1, np.intp)
     for i, row in enumerate(rows):
@@ -134,6 +139,7 @@ class Reader:
 
     def __init__(self, model: Any) -> None:
         self.base = model.base_model
+        self._dtype = model.dtype
         # Recurrent states can't be taken up again with more than one token.
         self.goes_on = not getattr(model, "_is_stateful", False)
         layers = DynamicCache(config=model.config).layers if self.goes_on else []
@@ -160,10 +166,51 @@ class Reader:
         if before.cache is None:
             ids = torch.cat([before.ids[rows], ids], 1)
             return self._read(ids, mask, n_new, None, False)
-        cache = copy.copy(before.cache)
-        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        cache = before.cache_copy()
         cache.batch_select_indices(rows)
         return self._read(ids, mask, n_new, cache, True)
+
+    def read_tree(self, before: Read, paths: Sequence[Path]) -> Tensor:
+        """Return the hidden state behind each path, (n_rows, n_paths, width).
+
+        The paths go on from each of the rows read before; all that a path begins with
+        are paths, too. One pass reads them side by side, each token seeing its own
+        path alone. Only where `reads_trees` is true.
+        """
+        device = before.mask.device
+        own = [[path[: len(other)] == other for other in paths] for path in paths]
+        tree = torch.tensor(own, device=device).expand(len(before.mask), -1, -1)
+        rows = before.mask.bool()[:, None].expand(-1, len(paths), -1)
+        seen = torch.cat([rows, tree], 2)
+        # Eager attention adds the mask.
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=device)
+        mask.masked_fill_(~seen, torch.finfo(self._dtype).min)
+        ids = torch.tensor([path[-1] for path in paths], device=device)
+        depth = torch.tensor([len(path) for path in paths], device=device)
+        hidden: Tensor = self.base(
+            input_ids=ids.expand(len(rows), -1),
+            attention_mask=mask[:, None],
+            position_ids=before.mask.sum(1, keepdim=True) + depth - 1,
+            past_key_values=before.cache_copy(),
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+    @cached_property
+    def reads_trees(self) -> bool:
+        """Whether the model takes a mask of its own for each token; found by trying."""
+        if not (self.skips and self._takes_positions):
+            return False
+        vocabulary = self.base.get_input_embeddings().weight.shape[0]
+        device = self.base.device
+        ids = torch.arange(3, 7, device=device) % vocabulary
+        before = self.read(ids[None, :2], torch.ones_like(ids)[None, :2])
+        other = self.read_on(before, torch.zeros_like(ids[:1]), ids[None, 3:])
+        try:
+            tree = self.read_tree(before, [(int(ids[2]),), (int(ids[3]),)])
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return False
+        return _is_near(tree[:, -1], other.hidden[:, -1], 1e-4)
 
     def _read(
         self, ids: Tensor, mask: Tensor, n_new: int, cache: Any, use_cache: bool
@@ -200,6 +247,12 @@ class Read:
     ids: Tensor
     mask: Tensor
     cache: Any
+
+    def cache_copy(self) -> Any:
+        """Return a cache that can grow while this one stays as it is."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in cache.layers]
+        return cache
 
 
 def head_logits(model: Any, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
@@ -290,20 +343,52 @@ class AnswerScorer(nn.Module):
 
         With ``start``, one row that was read, the prompts are what follows it.
         """
+        lead = torch.tensor([self.trie.lead], device=input_ids.device)
+        lead = lead.long().expand(len(input_ids), -1)
+        input_ids = torch.cat([input_ids, lead], 1)
+        attention_mask = torch.cat([attention_mask, torch.ones_like(lead)], 1)
         if start is None:
-            is_last = not self.trie.children[()]
+            is_last = len(self.trie.nodes) == 1
             read = self.reader.read(input_ids, attention_mask, is_last=is_last)
         else:
             first = torch.zeros_like(input_ids[:, 0])
             read = self.reader.read_on(start, first, input_ids, attention_mask)
         shape = len(input_ids), len(self.trie.whole)
         scores = torch.zeros(shape, dtype=torch.float64, device=input_ids.device)
-        if () in self._number:
-            self._decide([()], read.hidden[:, -1:], scores)
-        self._walk([()], read, scores)
+        root = [self.trie.lead]
+        self._decide(root, read.hidden[:, -1:], scores)
+        if len(self.trie.nodes) > 1 and self.reader.reads_trees:
+            n_lead = len(self.trie.lead)
+            for nodes, paths in self._trees(_TREE_TOKENS // len(scores)):
+                hidden = self.reader.read_tree(read, paths)
+                places = {path: place for place, path in enumerate(paths)}
+                # An answer passes one node of a depth at the most.
+                for _, level in groupby(nodes, key=len):
+                    alike = list(level)
+                    at = [places[node[n_lead:]] for node in alike]
+                    self._decide(alike, hidden[:, at], scores)
+        else:
+            self._walk(root, read, scores)
         return scores
 
-    def _walk(self, nodes: list[tuple[int, ...]], read: Read, scores: Tensor) -> None:
+    def _trees(self, n_most: int) -> Iterator[tuple[list[Path], list[Path]]]:
+        """Yield nodes behind the first, and the paths that lead there from it.
+
+        The paths of one tree are about ``n_most``; each stands behind its beginnings.
+        """
+        n_lead = len(self.trie.lead)
+        nodes: list[Path] = []
+        paths: dict[Path, None] = {}
+        for node in sorted(self.trie.nodes[1:]):
+            if nodes and len(paths) >= n_most:
+                yield sorted(nodes, key=len), list(paths)
+                nodes, paths = [], {}
+            nodes.append(node)
+            path = node[n_lead:]
+            paths |= {path[: depth + 1]: None for depth in range(len(path))}
+        yield sorted(nodes, key=len), list(paths)
+
+    def _walk(self, nodes: list[Path], read: Read, scores: Tensor) -> None:
         """Add what is decided behind the nodes that were read, level by level."""
         n_prompts, n_tokens = len(scores), read.mask.shape[1]
         for group in self._next_passes(nodes, _PASS_TOKENS // (n_prompts * n_tokens)):
@@ -321,14 +406,14 @@ class AnswerScorer(nn.Module):
             self._walk(children, more, scores)
 
     def _next_passes(
-        self, nodes: list[tuple[int, ...]], n_most: int
-    ) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+        self, nodes: list[Path], n_most: int
+    ) -> Iterator[list[tuple[int, Path]]]:
         """Yield the nodes behind these, with their parents' places, pass by pass.
 
         What leads to the nodes of a pass is equally long, so that it needs no pads.
         """
 
-        def distance(item: tuple[int, tuple[int, ...]]) -> int:
+        def distance(item: tuple[int, Path]) -> int:
             return len(item[1]) - len(nodes[item[0]])
 
         children = [
@@ -339,9 +424,7 @@ class AnswerScorer(nn.Module):
             for first in range(0, len(group), max(1, n_most)):
                 yield group[first : first + max(1, n_most)]
 
-    def _decide(
-        self, nodes: list[tuple[int, ...]], hidden: Tensor, scores: Tensor
-    ) -> None:
+    def _decide(self, nodes: list[Path], hidden: Tensor, scores: Tensor) -> None:
         """Add to each answer's scores what it gets at the nodes that it passes.
 
         ``hidden`` is (n_prompts, n_nodes, width). No answer passes two of the nodes.
