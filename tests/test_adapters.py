@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.random import RandomState
 from sklearn.model_selection import GridSearchCV
+from torch import nn
 from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 
 from liftlearn import (
@@ -24,6 +25,7 @@ from liftlearn import (
 )
 from liftlearn._encoder import Corpus
 from liftlearn._language_model import _adapter
+from liftlearn._language_model._lora import FastLinear, make_fast
 from liftlearn._language_model._pretrained import Source, load_pretrained
 
 ANSWERS = ["a", "b", "a long one"]
@@ -267,6 +269,47 @@ def test_a_model_that_cannot_checkpoint_says_so(llama, monkeypatch):
 
 
 # What "auto" is
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_fast_product_is_that_of_peft(has_bias, precision):
+    torch.manual_seed(0)
+    slow = nn.Sequential(nn.Linear(6, 5, bias=has_bias), nn.Linear(5, 3))
+    peft.inject_adapter_in_model(
+        lora(target_modules="all-linear", init_lora_weights=False), slow
+    )
+    fast = copy.deepcopy(slow)
+    make_fast(fast)
+    x = torch.randn(2, 4, 6)
+
+    outputs = []
+    for model in (slow, fast):
+        with torch.autocast("cpu", enabled=precision == "bfloat16"):
+            outputs.append(model(x))
+        outputs[-1].float().square().sum().backward()
+
+    tolerance = 1e-5 if precision == "float32" else 0.05
+    assert type(fast[0]) is type(fast[1]) is FastLinear
+    assert outputs[0].dtype == outputs[1].dtype
+    torch.testing.assert_close(*outputs, rtol=tolerance, atol=tolerance)
+    for one, other in zip(slow.parameters(), fast.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            error = (one.grad - other.grad).norm() / one.grad.norm()
+            assert error < tolerance
+
+
+@pytest.mark.parametrize(
+    "options", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}]
+)
+def test_adapters_with_more_than_a_product_stay_those_of_peft(options):
+    model = nn.Sequential(nn.Linear(6, 5))
+    peft.inject_adapter_in_model(lora(**options), model)
+
+    make_fast(model)
+
+    assert type(model[0]) is peft.tuners.lora.Linear
 
 
 def test_large_models_get_an_adapter_and_small_ones_none(llama, monkeypatch):

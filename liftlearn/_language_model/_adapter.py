@@ -1,6 +1,6 @@
 """Adapters: small trainable weights put into a copy that shares its base's storage.
 
-The only module that imports peft, which is an extra, and only when it is needed.
+This module and `_lora` alone import peft, which is an extra, when it is needed.
 """
 
 from __future__ import annotations
@@ -113,6 +113,9 @@ def with_adapter(
             weight.data = weight.data.to(torch.float32, copy=id(weight) in shared)
         elif base_precision is not None:
             weight.data = weight.data.to(base_precision)
+    from liftlearn._language_model._lora import make_fast
+
+    make_fast(copied)
     return copied
 
 
