@@ -188,7 +188,33 @@ def test_a_familys_training_loss_is_its_prediction_score(family):
     np.testing.assert_allclose(trained, used, rtol=1e-4, atol=1e-5)
 
 
-def test_what_all_prompts_begin_with_does_not_change_a_familys_scores(family):
+def test_what_rows_begin_with_does_not_change_a_familys_loss(family, monkeypatch):
+    scorer = AnswerScorer(family.model, family.trie(ANSWERS))
+    prompts = [f"Among the patients of one ward, {prompt}" for prompt in PROMPTS]
+    own = np.arange(len(prompts)) % len(ANSWERS)
+    tokens = [
+        prompt + scorer.paths[answer][:-1]
+        for prompt, answer in zip(family.prompt_tokens(prompts), own, strict=True)
+    ]
+    monkeypatch.setattr("liftlearn._language_model._scorer._SHARED_TOKENS", 1)
+
+    n_shared = scorer.reader.n_shared(tokens, scorer.n_answer_tokens)
+
+    assert bool(n_shared) == scorer.reader.skips
+    if n_shared:
+        answer = torch.tensor(own)
+        rest = family.padded([ids[n_shared:] for ids in tokens])
+        start = torch.tensor([tokens[0][:n_shared]])
+        with torch.no_grad():
+            whole = scorer(**family.padded(tokens), answer=answer)
+            parted = scorer(**rest, answer=answer, start=start)
+        torch.testing.assert_close(parted, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_what_all_prompts_begin_with_does_not_change_a_familys_scores(
+    family, monkeypatch
+):
+    monkeypatch.setattr("liftlearn._language_model._scorer._SHARED_TOKENS", 1)
     shared = "Among the patients of one ward, "
     prompts = [shared + prompt for prompt in PROMPTS]
 

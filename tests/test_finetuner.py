@@ -430,6 +430,24 @@ def test_the_best_weights_are_kept_without_an_early_stop(llama):
     assert are_equal(weights_of(tuned), monitor.seen[1])
 
 
+def test_what_all_rows_begin_with_is_learnt_as_if_each_read_it(llama, monkeypatch):
+    corpus, before = sentences(8), []
+    corpus.encoder.set_params(task="Say a or b.").fit(corpus.table)
+    tuner = FineTuner(n_epochs=2, batch_size=4)
+    hook = llama.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, inputs: before.append(inputs[0].numel())
+    )
+    with hook:
+        whole = tuner.finetune(llama, corpus, RandomState(0))
+        n_whole = sum(before)
+        monkeypatch.setattr("liftlearn._language_model._scorer._SHARED_TOKENS", 1)
+        parted = tuner.finetune(llama, corpus, RandomState(0))
+
+    assert sum(before) - n_whole < 0.6 * n_whole
+    for name, weight in weights_of(parted).items():
+        torch.testing.assert_close(weight, weights_of(whole)[name], rtol=0, atol=1e-5)
+
+
 def test_a_monitor_may_score_while_training_goes_on(gpt2):
     corpus = sentences(8)
     losses = []

@@ -13,6 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 from numpy.random import RandomState
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GridSearchCV
@@ -319,7 +320,7 @@ def test_out_of_memory_names_the_parameters_to_lower(gpt2):
     def too_large(lm):
         return torch.zeros(2**50).sum().item()
 
-    with pytest.raises(MemoryError, match=r"batch_size=16\. Lower batch_size"):
+    with pytest.raises(MemoryError, match=r"batch_size=8\. Lower batch_size"):
         FineTuner(n_epochs=1).finetune(
             gpt2, sentences(4), RandomState(0), monitor=too_large
         )
@@ -432,6 +433,14 @@ with open(os.path.join(sys.argv[3], f"{process}.json"), "w") as file:
         "unbroken": resumed(os.path.join(sys.argv[3], "whole")),
     }, file)
 """
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_launches_that_spread_a_model_are_refused(gpt2, monkeypatch, kind):
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType[kind])
+
+    with pytest.raises(ValueError, match=rf"hold the whole model, got {kind}"):
+        FineTuner(max_steps=1).finetune(gpt2, sentences(4), RandomState(0))
 
 
 def test_launched_processes_learn_what_one_process_learns(llama_folder, tmp_path):

@@ -9,8 +9,14 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 from numpy.random import RandomState
+
+_SHARDED = (
+    DistributedType.FSDP,
+    DistributedType.DEEPSPEED,
+    DistributedType.MEGATRON_LM,
+)
 
 # Accelerate's state belongs to the process, so fits take turns.
 FITS = threading.RLock()
@@ -37,6 +43,17 @@ def own_state() -> Iterator[None]:
         for each, state in zip(classes, kept, strict=True):
             each._reset_state()
             each._shared_state.update(state)
+
+
+def refuse_shards(accelerator: Accelerator) -> None:
+    """Raise ValueError where no process is to hold the whole model."""
+    if accelerator.distributed_type in _SHARDED:
+        raise ValueError(
+            "Expected each launched process to hold the whole model, got "
+            f"{accelerator.distributed_type.value}, which spreads it over them. "
+            "Launch without it; for memory take an adapter, bf16 or "
+            "FineTuner(gradient_checkpointing=True)."
+        )
 
 
 def of_main(accelerator: Accelerator, value: float) -> float:

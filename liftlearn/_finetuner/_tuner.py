@@ -22,7 +22,13 @@ from tqdm.auto import tqdm
 
 from liftlearn._encoder import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
-from liftlearn._finetuner._processes import FITS, of_main, own_state, total
+from liftlearn._finetuner._processes import (
+    FITS,
+    of_main,
+    own_state,
+    refuse_shards,
+    total,
+)
 from liftlearn._finetuner._progress import Batch, Best, Clock, Run, grouped, passes_of
 from liftlearn._language_model import AnswerScorer, LanguageModel
 from liftlearn._validation import HasMethods, Interval, StrOptions
@@ -238,7 +244,8 @@ max_grad_norm_, mixed_precision_, early_stopping_
         ValueError
             If a prompt is longer than the model can read; if the adapter would change
             the model's own weights or its head; if the checkpoint in
-            ``checkpoint_dir`` is of another fit.
+            ``checkpoint_dir`` is of another fit; if accelerate was launched to spread
+            the model over processes (FSDP, DeepSpeed, Megatron-LM).
         TypeError
             If the adapter is not a ``peft.LoraConfig``.
         ImportError
@@ -341,6 +348,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
         accelerator = Accelerator(
             cpu=lm.model.device.type == "cpu", mixed_precision="no"
         )
+        refuse_shards(accelerator)
         optimizer = torch.optim.AdamW(
             [w for w in lm.model.parameters() if w.requires_grad],
             lr=self.learning_rate_,
@@ -383,7 +391,9 @@ max_grad_norm_, mixed_precision_, early_stopping_
                         + clock.n_taken * accelerator.num_processes
                         + accelerator.process_index
                     )
-                    loss = self._backward(accelerator, scaler, module, lm, batches)
+                    loss = self._backward(
+                        accelerator, scaler, module, scorer, lm, batches
+                    )
                     clock.seconds = of_main(accelerator, clock.read())
                     rate = self.learning_rate_ * self._schedule(clock.progress)
                     self._update(accelerator, scaler, optimizer, rate)
@@ -423,6 +433,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
         accelerator: Accelerator,
         scaler: Any,
         module: Any,
+        scorer: AnswerScorer,
         lm: LanguageModel,
         batches: list[Batch],
     ) -> float:
@@ -437,7 +448,11 @@ max_grad_norm_, mixed_precision_, early_stopping_
         ]
         summed = 0.0
         for i, (part, n_own) in enumerate(passes):
-            inputs = lm.padded(part.tokens)
+            n_shared = scorer.reader.n_shared(part.tokens, scorer.n_answer_tokens)
+            inputs = lm.padded([ids[n_shared:] for ids in part.tokens])
+            if n_shared:
+                start = torch.tensor([part.tokens[0][:n_shared]])
+                inputs["start"] = start.to(lm.model.device)
             inputs["answer"] = torch.tensor(part.answers, device=lm.model.device)
             # Processes exchange their gradients once a step.
             is_last = i == len(passes) - 1
@@ -482,14 +497,15 @@ max_grad_norm_, mixed_precision_, early_stopping_
         n_batches = n_steps * self.gradient_accumulation_steps
         rows = corpus.draw(rng)[: n_batches * self.batch_size_]
         size = self.batch_size_ * _BUCKET
-        longest = max(map(len, scorer.paths))
         for start in range(0, len(rows), size):
             prompts, answers = corpus.write(rows[start : start + size], rng)
             paths = [scorer.paths[answer][:-1] for answer in answers]
             tokens = [
                 prompt + path
                 for prompt, path in zip(
-                    lm.prompt_tokens(prompts, longest), paths, strict=True
+                    lm.prompt_tokens(prompts, scorer.n_answer_tokens),
+                    paths,
+                    strict=True,
                 )
             ]
             # A stable sort leaves rows of one length in their random order.

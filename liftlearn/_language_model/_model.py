@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -25,8 +24,6 @@ from liftlearn._language_model._scorer import AnswerScorer, Read, Reader, Trie
 
 # Tokens that one pass over prompts holds at the most, with those of the answers.
 _BATCH_TOKENS = 4096
-# Tokens that all prompts must begin with to be worth a pass of their own.
-_SHARED_TOKENS = 16
 # What an answer's tokens are read behind, to find them as they are in running text.
 _BEFORE = "?"
 
@@ -465,15 +462,9 @@ class LanguageModel:
     def _read_shared(
         self, tokens: list[list[int]], reader: Reader
     ) -> tuple[int, Read | None]:
-        """Read what all prompts begin with, where that saves time; return its length.
-
-        Each prompt keeps a token of its own to be read.
-        """
-        # What the first and the last in order share, all share.
-        ends = zip(min(tokens), max(tokens), strict=False)
-        n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
-        n_shared = min(n_shared, min(map(len, tokens)) - 1)
-        if len(tokens) == 1 or n_shared < _SHARED_TOKENS or not reader.skips:
+        """Read what all prompts begin with, where that pays; return its length."""
+        n_shared = reader.n_shared(tokens, 1)
+        if not n_shared:
             return 0, None
         batch = self.padded([tokens[0][:n_shared]])
         return n_shared, reader.read(batch["input_ids"], batch["attention_mask"])
