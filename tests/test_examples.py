@@ -60,3 +60,30 @@ def test_the_accuracy_benchmark_measures_both_starts_on_every_set(
         ("two", "random", "RAE"),
     ]
     assert "| one | accuracy |" in capsys.readouterr().out
+
+
+def test_the_wordings_benchmark_measures_names_and_slots(
+    folder, llama_folder, capsys, monkeypatch
+):
+    arguments = [str(folder), llama_folder, "--sets", "one", "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", ["wordings.py", *arguments, "--epochs", "1"])
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+
+    runpy.run_path(str(EXAMPLES / "benchmarks" / "wordings.py"), run_name="__main__")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["names", "slots"]
+    assert all(0 <= float(line.split(" | ")[2]) <= 1 for line in lines[2:])
+
+
+def test_the_speed_benchmark_compares_training_with_a_matrix_product(
+    capsys, monkeypatch
+):
+    arguments = ["--only", "train", "efficiency", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["speed.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "benchmarks" / "speed.py"), run_name="__main__")
+
+    printed = capsys.readouterr().out
+    assert "Trainer, no" in printed
+    assert "GFLOP/s" in printed

@@ -217,8 +217,8 @@ def train(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
             mixed_precision=precision,
         )
         decoder = LabelDecoder(words="labels")
-        fitted = LIFTClassifier(model, finetuner=tuner, decoder=decoder).fit(X, y)
-        return n_tokens / fitted.finetuner_.history_[-1]["seconds"]
+        learnt = LIFTClassifier(model, finetuner=tuner, decoder=decoder).fit(X, y)
+        return n_tokens / learnt.finetuner_.history_[-1]["seconds"]
 
     rivals: dict[str, Timed] = {
         f"{name}, {precision}": lambda run=run, precision=precision: run(precision)
@@ -311,8 +311,8 @@ def efficiency(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFra
         )
         # Rows that begin alike would share the reading of their beginnings.
         encoder = RowEncoder(columns="names", shuffle_columns=True)
-        fitted = LIFTClassifier(model, encoder=encoder, finetuner=tuner).fit(X, y)
-        history = fitted.finetuner_.history_
+        learnt = LIFTClassifier(model, encoder=encoder, finetuner=tuner).fit(X, y)
+        history = learnt.finetuner_.history_
         seconds = history[1]["seconds"] - history[0]["seconds"]
         # Forwards, and backwards to the activations: the base's weights are frozen.
         rate = 4 * n_weights * history[1]["tokens"] / seconds
