@@ -65,7 +65,7 @@ def test_the_accuracy_benchmark_measures_both_starts_on_every_set(
 def test_the_wordings_benchmark_measures_names_and_slots(
     folder, llama_folder, capsys, monkeypatch
 ):
-    arguments = [str(folder), llama_folder, "--sets", "one", "--seeds", "0"]
+    arguments = [str(folder), str(llama_folder), "--sets", "one", "--seeds", "0"]
     monkeypatch.setattr(sys, "argv", ["wordings.py", *arguments, "--epochs", "1"])
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
 

@@ -341,6 +341,7 @@ def test_other_errors_stay_as_they_are(gpt2):
 
 @pytest.fixture
 def fresh_state():
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 

@@ -6,7 +6,8 @@ part of the way to where the copy went. What is shipped is an average of its pat
 
     python examples/pretraining/pretrain.py RUN_FOLDER --hours 2
 
-Run the same command again to go on from the checkpoint. ``RUN_FOLDER/model`` then holds
+``--start FOLDER`` goes on from a model of an earlier run, which may have had another
+script, such as the one that the package has. Run the same command again to go on from the checkpoint. ``RUN_FOLDER/model`` then holds
 the model as an ordinary Hugging Face folder; ``RUN_FOLDER/curve.csv`` the number and
 second of each table, and its loss in the first and last epoch. ``--evaluate`` prints
 how well the model learns some tables of scikit-learn, which never enter training.
@@ -434,6 +435,7 @@ def main() -> None:
     """Start or go on with a run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--start", type=Path, help="the model to go on from")
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
@@ -448,6 +450,9 @@ def main() -> None:
     if not start_folder.exists():
         tokenizer = build_tokenizer()
         model = build_model(tokenizer, args.hidden, args.layers, args.seed)
+        if args.start:
+            older = LanguageModel.load(args.start, device="cpu").model
+            model.load_state_dict(older.float().state_dict())
         LanguageModel(model, tokenizer).save(start_folder)
     template = LanguageModel.load(start_folder, device="cpu")
     names = dict(template.model.named_parameters())

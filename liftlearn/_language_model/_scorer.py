@@ -150,7 +150,8 @@ class Reader:
         self.skips = self.goes_on and not any(layer.is_sliding for layer in layers)
         takes = inspect.signature(self.base.forward).parameters
         self._takes_positions = "position_ids" in takes
-        self._cache_name = "cache_params" if "cache_params" in takes else None
+        # transformers 5.24 renamed it.
+        self._cache_name = "cache" if "cache" in takes else "past_key_values"
 
     def n_shared(self, tokens: list[list[int]], n_own: int) -> int:
         """Return how many first tokens of all rows are better read once.
@@ -209,8 +210,8 @@ class Reader:
             input_ids=ids.expand(len(rows), -1),
             attention_mask=mask[:, None],
             position_ids=before.mask.sum(1, keepdim=True) + depth - 1,
-            past_key_values=before.cache_copy(),
             use_cache=True,
+            **{self._cache_name: before.cache_copy()},
         ).last_hidden_state
         return hidden
 
@@ -238,10 +239,10 @@ class Reader:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             options["position_ids"] = positions[:, -ids.shape[1] :]
         if cache is not None:
-            options["past_key_values"] = cache
+            options[self._cache_name] = cache
         given = None if bool(mask.all()) else mask
         output = self.base(input_ids=ids, attention_mask=given, **options)
-        cache = output.past_key_values if use_cache else None
+        cache = getattr(output, self._cache_name) if use_cache else None
         return Read(output.last_hidden_state[:, -n_new:], ids, mask, cache)
 
 
