@@ -229,10 +229,11 @@ def test_early_stopping_restores_the_best_adapter(llama):
     assert not are_equal(final, seen[2])
 
 
-def test_checkpointed_activations_give_the_same_gradients(lm):
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_checkpointed_activations_give_the_same_gradients(lm, precision):
     def trained(adapter, is_checkpointed):
         parameters = {
-            "mixed_precision": "no",
+            "mixed_precision": precision,
             "gradient_checkpointing": is_checkpointed,
         }
         tuned = tuner(adapter, **parameters)

@@ -448,6 +448,24 @@ def test_what_all_rows_begin_with_is_learnt_as_if_each_read_it(llama, monkeypatc
         torch.testing.assert_close(weight, weights_of(whole)[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("precision", "n_most", "is_fused"),
+    [("bf16", 500, False), ("bf16", 5, True), ("no", 500, True)],
+)
+def test_short_rows_in_bf16_go_without_the_fused_attention(
+    llama, monkeypatch, precision, n_most, is_fused
+):
+    monkeypatch.setattr("liftlearn._finetuner._tuner._SHORT_ROW", n_most)
+
+    with torch.profiler.profile() as profile:
+        FineTuner(max_steps=1, mixed_precision=precision).finetune(
+            llama, sentences(4), RandomState(0)
+        )
+
+    names = " ".join(event.key for event in profile.key_averages())
+    assert ("flash_attention" in names) == is_fused
+
+
 def test_a_monitor_may_score_while_training_goes_on(gpt2):
     corpus = sentences(8)
     losses = []

@@ -24,6 +24,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -302,17 +303,7 @@ def efficiency(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFra
     for precision in PRECISIONS:
         dtype = {"bf16": torch.bfloat16, "no": torch.float32}[precision]
         peak = np.median([matrix_peak(dtype) for _ in range(rounds)])
-        tuner = FineTuner(
-            n_epochs=2,
-            max_steps=None,
-            batch_size=16,
-            adapter=lora(),
-            mixed_precision=precision,
-        )
-        # Rows that begin alike would share the reading of their beginnings.
-        encoder = RowEncoder(columns="names", shuffle_columns=True)
-        learnt = LIFTClassifier(model, encoder=encoder, finetuner=tuner).fit(X, y)
-        history = learnt.finetuner_.history_
+        history = learnt(model, X, y, precision).finetuner_.history_
         seconds = history[1]["seconds"] - history[0]["seconds"]
         # Forwards, and backwards to the activations: the base's weights are frozen.
         rate = 4 * n_weights * history[1]["tokens"] / seconds
@@ -333,6 +324,35 @@ def efficiency(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFra
     columns = ["what", "precision", "GFLOP/s", "matrix product's", "share"]
     table = pd.DataFrame(rows, columns=columns).set_index(["what", "precision"])
     yield "operations of the linear layers, per second", table.round(2)
+    with torch.profiler.profile() as profile:
+        learnt(model, X, y, PRECISIONS[0])
+    yield f"where the time of training in {PRECISIONS[0]} goes", operators(profile)
+
+
+def learnt(model: str | None, X: Any, y: Any, precision: str) -> Any:
+    """Return a classifier that was trained for two epochs."""
+    tuner = FineTuner(
+        n_epochs=2,
+        max_steps=None,
+        batch_size=16,
+        adapter=lora(),
+        mixed_precision=precision,
+    )
+    # Rows that begin alike would share the reading of their beginnings.
+    encoder = RowEncoder(columns="names", shuffle_columns=True)
+    return LIFTClassifier(model, encoder=encoder, finetuner=tuner).fit(X, y)
+
+
+def operators(profile: Any, n_most: int = 12) -> pd.DataFrame:
+    """Return the operators that took the most time of their own."""
+    events = profile.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    events = sorted(events, key=lambda event: -event.self_cpu_time_total)[:n_most]
+    table = pd.DataFrame(
+        [(e.key, e.self_cpu_time_total / total, e.count) for e in events],
+        columns=["operator", "share", "calls"],
+    )
+    return table.set_index("operator").round(3)
 
 
 def matrix_peak(dtype: torch.dtype, size: int = 2048) -> float:
@@ -381,10 +401,25 @@ def run_case(model: str | None, n_rows: int, n_columns: int, n_classes: int) -> 
         finetuner=FineTuner(n_epochs=0, adapter=None),
         decoder=LabelDecoder(words="labels"),
     ).fit(X[:n_classes], np.arange(n_classes))
+    forget_peak()
     start = time.perf_counter()
     classifier.predict_proba(X)
     seconds = time.perf_counter() - start
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(seconds, peak())
+
+
+def forget_peak() -> None:
+    """Let the process's peak memory begin anew, where the system is Linux."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> float:
+    """Return the process's peak memory in MB."""
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 PARTS = {"predict": predict, "train": train, "efficiency": efficiency, "growth": growth}

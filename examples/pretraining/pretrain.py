@@ -4,13 +4,15 @@ Reptile [1]_: for each synthetic table a copy of the model is fine-tuned just as
 does it, with the package's own encoder, answers and `FineTuner`, and the model moves a
 part of the way to where the copy went. What is shipped is an average of its path.
 
-    python examples/pretraining/pretrain.py RUN_FOLDER --hours 2
+    python examples/pretraining/pretrain.py RUN_FOLDER --hours 4
 
 ``--start FOLDER`` goes on from a model of an earlier run, which may have had another
-script, such as the one that the package has. Run the same command again to go on from the checkpoint. ``RUN_FOLDER/model`` then holds
-the model as an ordinary Hugging Face folder; ``RUN_FOLDER/curve.csv`` the number and
-second of each table, and its loss in the first and last epoch. ``--evaluate`` prints
-how well the model learns some tables of scikit-learn, which never enter training.
+script, such as the one that the package has. Run the same command again to go on from
+the checkpoint. ``RUN_FOLDER/model`` then holds the model as an ordinary Hugging Face
+folder; ``RUN_FOLDER/curve.csv`` the number of each table, the processor seconds so far,
+and the loss of the first and the last epoch. Hours are the processors' too, summed over
+the workers. ``--evaluate`` prints how well the model learns some tables of
+scikit-learn, which never enter training.
 
 References
 ----------
@@ -314,8 +316,9 @@ def keep_apart(
 
 def run_task(
     seed: tuple[int, int], lm: LanguageModel, weights: Weights
-) -> tuple[Weights, NDArray[np.int64], float, float]:
-    """Fine-tune on one table: the weights' change, the tokens used, both ends' loss."""
+) -> tuple[Weights, NDArray[np.int64], float, float, float]:
+    """Fine-tune on one table: the change, the tokens used, seconds, both losses."""
+    began = time.process_time()
     rng = np.random.RandomState(seed)
     families = token_families(lm.tokenizer)
     renamed = draw_relabelling(families, len(lm.tokenizer), rng)
@@ -349,7 +352,7 @@ def run_task(
     if not constrained:
         used[:] = 1
     first, last = tuner.history_[0]["loss"], tuner.history_[-1]["loss"]
-    return change, used, first, last
+    return change, used, time.process_time() - began, first, last
 
 
 _WORKER: dict[str, LanguageModel] = {}
@@ -377,9 +380,15 @@ class Run:
     n_tables: int = 0
     seconds: float = 0.0
 
-    def take(self, change: dict[str, NDArray[np.float32]], used: NDArray[Any]) -> None:
+    def take(
+        self,
+        change: dict[str, NDArray[np.float32]],
+        used: NDArray[Any],
+        seconds: float,
+    ) -> None:
         """Move towards where the tuned copy went, and average the path."""
         self.n_tables += 1
+        self.seconds += seconds
         share = (AVERAGE_POWER + 1) / (AVERAGE_POWER + self.n_tables)
         # Not in place: tables under way still have to be sent the weights they had.
         self.weights = {n: w + OUTER_STEP * change[n] for n, w in self.weights.items()}
@@ -405,7 +414,7 @@ def export(run: Run, template: LanguageModel, folder: Path) -> None:
     model.config.liftlearn = preferences()
     model.half().save_pretrained(folder)
     template.tokenizer.save_pretrained(folder)
-    rows = {"tables": run.n_tables, "hours": f"{run.seconds / 3600:.2f}"}
+    rows = {"tables": run.n_tables, "processor hours": f"{run.seconds / 3600:.2f}"}
     rows["weights"] = f"{sum(w.size for w in run.average.values()):,}"
     rows["tokens"] = len(run.used)
     rows["tokens never trained"] = int((run.used == 0).sum())
@@ -436,7 +445,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--start", type=Path, help="the model to go on from")
-    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--hours", type=float, default=4.0)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
@@ -468,16 +477,14 @@ def main() -> None:
     )
     with pool, (args.folder / "curve.csv").open("a", newline="") as file:
         curve = csv.writer(file)
-        began = time.monotonic() - run.seconds
         under_way: deque[Any] = deque()
-        while (seconds := time.monotonic() - began) < args.hours * 3600:
+        while run.seconds < args.hours * 3600:
             while len(under_way) < WINDOW:
                 seed = (args.seed, run.n_tables + len(under_way))
                 under_way.append(pool.submit(_work, seed, run.weights))
-            change, used, first, last = under_way.popleft().result()
-            run.take(change, used)
-            run.seconds = seconds
-            curve.writerow([run.n_tables, round(seconds), first, last])
+            change, used, seconds, first, last = under_way.popleft().result()
+            run.take(change, used, seconds)
+            curve.writerow([run.n_tables, round(run.seconds), first, last])
             if run.n_tables % 50 == 0:
                 run.save(args.folder)
                 export(run, template, args.folder / "model")

@@ -26,8 +26,10 @@ _TREE_TOKENS = 4096
 _PASS_TOKENS = 16_384
 
 # What all rows begin with is read once where that saves so many tokens: a pass of its
-# own costs a tiny model as much as 60 tokens, and one of 135 million weights 30.
+# own costs a tiny model as much as 60 tokens, and one of 135 million weights 30. In
+# bf16 tokens are cheaper, passes are not: 200.
 _SHARED_TOKENS = 100
+_SHARED_TOKENS_BF16 = 400
 
 Path = tuple[int, ...]
 
@@ -164,7 +166,9 @@ class Reader:
         n_shared = min(n_shared, min(map(len, tokens)) - n_own)
         # Without a cache there is nothing to go on from.
         keeps = self.skips and not self.base.is_activation_checkpointing
-        pays = n_shared * (len(tokens) - 1) >= _SHARED_TOKENS
+        is_bf16 = self._dtype == torch.bfloat16
+        least = _SHARED_TOKENS_BF16 if is_bf16 else _SHARED_TOKENS
+        pays = n_shared * (len(tokens) - 1) >= least
         return n_shared if keeps and pays else 0
 
     def read(
