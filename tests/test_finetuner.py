@@ -453,13 +453,14 @@ def test_what_all_rows_begin_with_is_learnt_as_if_each_read_it(llama, monkeypatc
     [("bf16", 500, False), ("bf16", 5, True), ("no", 500, True)],
 )
 def test_short_rows_in_bf16_go_without_the_fused_attention(
-    llama, monkeypatch, precision, n_most, is_fused
+    llama_folder, monkeypatch, precision, n_most, is_fused
 ):
+    lm = LanguageModel.load(llama_folder, device="cpu")
     monkeypatch.setattr("liftlearn._finetuner._tuner._SHORT_ROW", n_most)
 
     with torch.profiler.profile() as profile:
         FineTuner(max_steps=1, mixed_precision=precision).finetune(
-            llama, sentences(4), RandomState(0)
+            lm, sentences(4), RandomState(0)
         )
 
     names = " ".join(event.key for event in profile.key_averages())

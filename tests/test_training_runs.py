@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -271,9 +272,9 @@ def test_a_killed_process_is_resumed_to_the_same_weights(gpt2_folder, tmp_path):
 
 
 class Watched(LanguageModel):
-    """Counts the tokens of each pass."""
+    """Counts the tokens of each pass, its copies' too."""
 
-    n_tokens: list[int] = []  # noqa: RUF012
+    n_tokens: ClassVar[list[int]] = []
 
     def padded(self, tokens):
         batch = super().padded(tokens)
