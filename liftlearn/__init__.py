@@ -1,8 +1,9 @@
 """Learn tables through language: LIFT as scikit-learn estimators."""
 
 from liftlearn._decoder import LabelDecoder, NumberDecoder
+from liftlearn._distribution import NumberDistribution
 from liftlearn._encoder import RowEncoder
-from liftlearn._estimators import LIFTClassifier, LIFTRegressor, load
+from liftlearn._estimators import LIFTClassifier, LIFTRegressor, load, neg_crps_scorer
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
 
@@ -13,7 +14,9 @@ __all__ = [
     "LabelDecoder",
     "LanguageModel",
     "NumberDecoder",
+    "NumberDistribution",
     "RowEncoder",
     "load",
+    "neg_crps_scorer",
 ]
 __version__ = "0.1.0"

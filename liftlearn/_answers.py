@@ -138,6 +138,30 @@ class NumberAnswers:
         numbers = self._scale.number(places / len(self.texts))
         return numbers.clip(self.low, self.high)
 
+    def pieces(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+        """Cut the range so finely that in a piece equal room means equal distance.
+
+        Returns
+        -------
+        edges : ndarray of shape (n_pieces + 1,)
+            Where the pieces meet: at the ends of the answers' rooms, and where the
+            scale bends.
+        answer : ndarray of shape (n_pieces,)
+            The answer in whose room each piece lies.
+        share : ndarray of shape (n_pieces,)
+            The piece's share of that room.
+        """
+        n_answers = len(self.texts)
+        rooms = np.arange(n_answers + 1) / n_answers
+        # A constant's scale has one knot, at which it does not bend.
+        bends = self._scale.positions[1:-1]
+        positions = np.union1d(rooms, bends)
+        middle = (positions[:-1] + positions[1:]) / 2
+        answer = np.floor(middle * n_answers).astype(np.intp)
+        return self._scale.number(positions), answer, np.diff(positions) * n_answers
+
     def write(
         self, y: NDArray[np.float64], rng: RandomState | None = None
     ) -> NDArray[np.intp]:

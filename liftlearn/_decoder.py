@@ -6,7 +6,6 @@ A language model is seen through its ``score`` alone. No torch is imported here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Protocol
 
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from liftlearn._answers import LabelAnswers, NumberAnswers, plain_grid, scaled_grid
+from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
+from liftlearn._distribution import NumberDistribution, log_normalised
 from liftlearn._validation import Interval, StrOptions
 
 
@@ -103,7 +103,7 @@ class LabelDecoder(BaseEstimator):
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities; each row sums to 1.
         """
-        return _probabilities(lm.score(prompts, self.answers_.texts))
+        return np.exp(log_normalised(lm.score(prompts, self.answers_.texts)))
 
 
 class NumberDecoder(BaseEstimator):
@@ -224,54 +224,34 @@ class NumberDecoder(BaseEstimator):
         std : ndarray of shape (n_samples,)
             Standard deviations; only if ``return_std``.
         """
-        proba = _probabilities(lm.score(prompts, self.answers_.texts))
-        distribution = _GridDistribution(self.answers_, proba)
+        distribution = self.predict_distribution(lm, prompts)
         point = distribution.median if self.point == "median" else distribution.mean
-        return (point(), distribution.std()) if return_std else point()
+        return (point, distribution.std) if return_std else point
 
+    def predict_distribution(
+        self, lm: Scorer, prompts: Sequence[str]
+    ) -> NumberDistribution:
+        """Return the distribution over numbers after each prompt.
 
-@dataclass(frozen=True, eq=False)
-class _GridDistribution:
-    """Distributions over the numbers of one grid, a row each.
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model; its ``score`` is called once.
+        prompts : sequence of str, length n_samples
+            The rows' sentences.
 
-    ``proba`` of shape (n_samples, n_answers) holds each number's probability.
-    """
-
-    answers: NumberAnswers
-    proba: NDArray[np.float64]
-
-    def mean(self) -> NDArray[np.float64]:
-        mean: NDArray[np.float64] = self.proba @ self.answers.numbers
-        return mean.clip(self.answers.low, self.answers.high)  # rounding
-
-    def std(self) -> NDArray[np.float64]:
-        centred = self.answers.numbers - self.mean()[:, None]
-        variance: NDArray[np.float64] = (self.proba * centred**2).sum(axis=1)
-        return np.sqrt(variance)
-
-    def median(self) -> NDArray[np.float64]:
-        """Return the number below which half of the probability lies.
-
-        Each answer's probability is spread evenly over its room.
+        Returns
+        -------
+        distribution : NumberDistribution
+            A row for each prompt. Each answer's probability is spread evenly over its
+            room on the grid.
         """
-        until = self.proba.cumsum(axis=1)
-        last = np.minimum((until < 0.5).sum(axis=1), self.proba.shape[1] - 1)
-        rows = np.arange(len(last))
-        own = self.proba[rows, last]
-        share = (0.5 - (until[rows, last] - own)) / own
-        return self.answers.number_at(last + share)
-
-
-def _probabilities(log_prob: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return normalised probabilities; each row of ``log_prob`` has a finite entry.
-
-    >>> _probabilities(np.log([[0.1, 0.3]]))
-    array([[0.25, 0.75]])
-    """
-    # exp of a raw score underflows to 0 for long answers; differences do not.
-    weight = np.exp(log_prob - log_prob.max(axis=1, keepdims=True))
-    proba: NDArray[np.float64] = weight / weight.sum(axis=1, keepdims=True)
-    return proba
+        log_prob = lm.score(prompts, self.answers_.texts)
+        edges, answer, share = self.answers_.pieces()
+        log_mass = log_normalised(log_prob)[:, answer] + np.log(share)
+        return NumberDistribution(
+            edges, log_mass, self.answers_.low, self.answers_.high
+        )
 
 
 def _is_auto(words: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -13,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.metrics import accuracy_score, mean_absolute_error
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from liftlearn._decoder import LabelDecoder, NumberDecoder
+from liftlearn._distribution import NumberDistribution, sample_index
 from liftlearn._encoder import Corpus, RowEncoder
 from liftlearn._finetuner import FineTuner, share_stream
 from liftlearn._language_model import LanguageModel
@@ -99,10 +102,58 @@ class _LIFT(BaseEstimator):
         check_is_fitted(self, "language_model_")
         save_fitted(self, folder, _ESTIMATORS)
 
+    def conformalize(self, X: Any, y: Any) -> Self:
+        """Learn from held-out rows how wide sets and intervals must be.
+
+        Split conformal prediction [1]_: if these rows and new ones are exchangeable,
+        what `predict_set` or `predict_interval` returns for a new row holds its true
+        target with at least the coverage that is asked for, on average over new rows
+        and over draws of these ones. Other predictions stay as they were. A second
+        call replaces the first one's rows, and `fit` forgets them.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            Rows that were not in `fit`.
+        y : array-like of shape (n_samples,)
+            Their targets.
+
+        Returns
+        -------
+        self : estimator
+            The estimator, with ``conformity_scores_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table or the target can't be used, or a label is not in
+            ``classes_``.
+
+        References
+        ----------
+        .. [1] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random
+           World", Springer 2005.
+        """
+        check_is_fitted(self)
+        target = self._checked_target(y, check_table(self, X, reset=False))
+        self.conformity_scores_ = self._conformity(X, target)
+        return self
+
+    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+        """Return how far each row's target is from what is predicted, in [0, 1]."""
+        raise NotImplementedError
+
     def _fit(
         self, table: pd.DataFrame, y: Any, target: NDArray[Any], weight: NDArray[Any]
     ) -> None:
         """Make the parts and run them in order."""
+        if hasattr(self, "conformity_scores_"):
+            del self.conformity_scores_
         rng = _stream(self.random_state)
         share_stream(rng, self.device)
         pretrained = LanguageModel.load(self.model, device=self.device)
@@ -301,9 +352,7 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
             than the model can read.
         """
         table = check_table(self, X, reset=True)
-        _refuse_missing_labels(y)
-        target = check_target(self, y, table)
-        check_classification_targets(target)
+        target = self._checked_target(y, table)
         weight = check_sample_weight(sample_weight, table)
         factor = _class_weight(self.class_weight, target, weight)
         weight = check_sample_weight(weight * factor, table)
@@ -361,6 +410,100 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
         proba = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
         return labels
+
+    def predict_set(self, X: Any, coverage: float = 0.9) -> NDArray[np.bool_]:
+        """Return a set of classes for each row that holds the true one.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+        coverage : float, default=0.9
+            The share of rows whose set holds their class, in (0, 1).
+
+        Returns
+        -------
+        member : ndarray of shape (n_samples, n_classes)
+            Whether each class, in the order of ``classes_``, is in the row's set.
+
+        Notes
+        -----
+        After `conformalize`, a set holds the classes that are no less probable than the
+        true ones of that share of the held-out rows were [1]_. These are the smallest
+        sets with that coverage; one is empty where no class is probable enough.
+        Without, it holds the most probable classes that together reach the coverage,
+        which is right as far as the model's probabilities are.
+
+        References
+        ----------
+        .. [1] M. Sadinle, J. Lei, L. Wasserman, "Least Ambiguous Set-Valued Classifiers
+           with Bounded Error Levels", JASA 2019.
+        """
+        _check_coverage(coverage)
+        proba = self.predict_proba(X)
+        if hasattr(self, "conformity_scores_"):
+            farthest = _conformal_quantile(self.conformity_scores_, coverage)
+            return 1 - proba <= farthest
+        order = np.argsort(-proba, axis=1, kind="stable")
+        ranked = np.take_along_axis(proba, order, axis=1)
+        is_needed = ranked.cumsum(axis=1) - ranked < coverage
+        member = np.empty(proba.shape, bool)
+        np.put_along_axis(member, order, is_needed, axis=1)
+        return member
+
+    def sample_y(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        *,
+        temperature: float = 1.0,
+        random_state: Any = None,
+    ) -> NDArray[Any]:
+        """Draw labels from each row's probabilities, as LIFT does from the model.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_rows, n_features)
+            A table with the columns seen in `fit`.
+        n_samples : int, default=1
+            How many labels are drawn for each row.
+        temperature : float, default=1.0
+            Probabilities are raised to the power of its inverse: below 1 the probable
+            becomes more so, above 1 less.
+        random_state : int, RandomState instance or None, default=None
+            Draws the labels.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_rows, n_samples)
+            Draws from ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If the temperature is not positive.
+        """
+        drawn = sample_index(
+            self.predict_log_proba(X), n_samples, temperature, random_state
+        )
+        labels: NDArray[Any] = self.classes_[drawn]
+        return labels
+
+    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
+        _refuse_missing_labels(y)
+        target = check_target(self, y, table)
+        check_classification_targets(target)
+        return target
+
+    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+        unknown = np.setdiff1d(target, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds labels that fit has not seen: {unknown.tolist()!r}. Leave "
+                "their rows out, or fit with some of them."
+            )
+        column = np.searchsorted(self.classes_, target)
+        return 1 - self.predict_proba(X)[np.arange(len(target)), column]
 
     def _monitor(
         self, prompts: list[str], target: NDArray[Any]
@@ -491,7 +634,7 @@ class LIFTRegressor(RegressorMixin, _LIFT):
             than the model can read.
         """
         table = check_table(self, X, reset=True)
-        target = check_target(self, y, table, numeric=True)
+        target = self._checked_target(y, table)
         weight = check_sample_weight(sample_weight, table)
         self._fit(table, y, target, weight)
         return self
@@ -521,6 +664,124 @@ class LIFTRegressor(RegressorMixin, _LIFT):
             NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
         ) = self.decoder_.predict(self.language_model_, prompts, return_std=return_std)
         return predicted
+
+    def predict_distribution(self, X: Any) -> NumberDistribution:
+        """Return each row's whole distribution, with the model read once.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+
+        Returns
+        -------
+        distribution : NumberDistribution
+            Its means, medians, standard deviations, quantiles, intervals, densities
+            and scores, a row for each row of `X`, in the units of the target.
+        """
+        prompts = self._prompts(X)
+        distribution: NumberDistribution = self.decoder_.predict_distribution(
+            self.language_model_, prompts
+        )
+        return distribution
+
+    def predict_quantiles(
+        self, X: Any, quantiles: ArrayLike = (0.1, 0.5, 0.9)
+    ) -> NDArray[np.float64]:
+        """Return quantiles of each row's distribution.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+        quantiles : array-like of shape (n_quantiles,), default=(0.1, 0.5, 0.9)
+            Shares of the probability that lie below, in [0, 1].
+
+        Returns
+        -------
+        numbers : ndarray of shape (n_samples, n_quantiles)
+            In the units of the target.
+        """
+        return self.predict_distribution(X).quantile(quantiles)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
+        """Return an interval for each row that holds the true number.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+        coverage : float, default=0.9
+            The share of rows whose interval holds their number, in (0, 1).
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            Lower and upper ends, in the units of the target.
+
+        Notes
+        -----
+        An interval lies between two quantiles. After `conformalize` these are as far
+        from the median, in probability, as the true numbers of that share of the
+        held-out rows were: conformalised quantile regression [1]_ on the scale of the
+        predicted distribution function [2]_, so one set of scores serves every
+        coverage. The promise is kept for numbers within the grid's range. Without, the
+        quantiles are the model's own, and right as far as its distributions are.
+
+        References
+        ----------
+        .. [1] Y. Romano, E. Patterson, E. J. Candès, "Conformalized Quantile
+           Regression", NeurIPS 2019.
+        .. [2] V. Chernozhukov, K. Wüthrich, Y. Zhu, "Distributional Conformal
+           Prediction", PNAS 2021.
+        """
+        _check_coverage(coverage)
+        if hasattr(self, "conformity_scores_"):
+            coverage = _conformal_quantile(self.conformity_scores_, coverage)
+        return self.predict_distribution(X).interval(coverage)
+
+    def sample_y(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        *,
+        temperature: float = 1.0,
+        random_state: Any = None,
+    ) -> NDArray[np.float64]:
+        """Draw numbers from each row's distribution, as LIFT does from the model.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_rows, n_features)
+            A table with the columns seen in `fit`.
+        n_samples : int, default=1
+            How many numbers are drawn for each row.
+        temperature : float, default=1.0
+            Densities are raised to the power of its inverse: below 1 the probable
+            becomes more so, above 1 less.
+        random_state : int, RandomState instance or None, default=None
+            Draws the numbers.
+
+        Returns
+        -------
+        numbers : ndarray of shape (n_rows, n_samples)
+            In the units of the target.
+
+        Raises
+        ------
+        ValueError
+            If the temperature is not positive.
+        """
+        return self.predict_distribution(X).sample(
+            n_samples, temperature=temperature, random_state=random_state
+        )
+
+    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
+        return check_target(self, y, table, numeric=True)
+
+    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+        # The coverage of the narrowest central interval that holds the number.
+        return np.abs(2 * self.predict_distribution(X).cdf(target) - 1)
 
     def _monitor(
         self, prompts: list[str], target: NDArray[Any]
@@ -588,6 +849,66 @@ def load(
     """
     estimator: LIFTClassifier | LIFTRegressor = load_fitted(folder, device, _ESTIMATORS)
     return estimator
+
+
+def neg_crps_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
+    """Score the distributions of a fitted regressor: the negative mean CRPS.
+
+    For ``scoring`` in scikit-learn's `cross_val_score`, `GridSearchCV` and the like:
+    greater is better, in the units of the target.
+
+    Parameters
+    ----------
+    estimator : LIFTRegressor or Pipeline
+        Fitted; a pipeline whose last step is such a regressor.
+    X : dataframe or array-like of shape (n_samples, n_features)
+        The table.
+    y : array-like of shape (n_samples,)
+        The true numbers.
+
+    Returns
+    -------
+    score : float
+        The negative mean of ``predict_distribution(X).crps(y)``.
+
+    See Also
+    --------
+    NumberDistribution.crps : The score of each row.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from liftlearn import FineTuner, LIFTRegressor, neg_crps_scorer
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> regressor = LIFTRegressor(finetuner=FineTuner(max_steps=10), random_state=0)
+    >>> scores = cross_val_score(regressor, X, y, cv=2, scoring=neg_crps_scorer)
+    >>> (scores < 0).all()
+    np.True_
+    """
+    if isinstance(estimator, Pipeline):
+        X, estimator = estimator[:-1].transform(X), estimator[-1]
+    return -float(estimator.predict_distribution(X).crps(y).mean())
+
+
+def _check_coverage(coverage: float) -> None:
+    if not 0 < coverage < 1:  # nan is not either
+        raise ValueError(f"The coverage is a share in (0, 1), got {coverage!r}.")
+
+
+def _conformal_quantile(scores: NDArray[np.float64], coverage: float) -> float:
+    """Return what a new row's score exceeds with less than the left-over probability.
+
+    Among the scores and the new one each rank is equally probable. Too few scores
+    promise nothing less than 1, the greatest.
+
+    >>> _conformal_quantile(np.arange(1, 10) / 10, 0.8)
+    0.8
+    >>> _conformal_quantile(np.arange(1, 10) / 10, 0.95)
+    1.0
+    """
+    rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0
 
 
 def _stream(random_state: Any) -> RandomState:

@@ -140,7 +140,7 @@ def test_the_plain_grid_is_the_round_numbers():
     ("proba", "median", "mean", "std"),
     [
         # Half of the probability lies below the median; each number's is spread
-        # evenly over half a unit to each side.
+        # evenly over half a unit to each side, which adds 1/12 to the variance.
         ([0.2, 0.2, 0.2, 0.2, 0.2], 2.0, 2.0, np.sqrt(2.0)),
         ([0.5, 0.5, 0.0, 0.0, 0.0], 0.5, 0.5, 0.5),
         ([0.0, 0.0, 0.0, 1.0, 0.0], 3.0, 3.0, 0.0),
@@ -157,8 +157,8 @@ def test_median_mean_and_deviation_are_those_worked_out_by_hand(
 
     np.testing.assert_allclose(by_median, [median], rtol=1e-9)
     np.testing.assert_allclose(by_mean, [mean], rtol=1e-9)
-    np.testing.assert_allclose(spread, [std], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(same_spread, [std], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(spread, [np.hypot(std, 12**-0.5)], rtol=1e-9)
+    np.testing.assert_allclose(same_spread, spread, rtol=1e-9)
 
 
 def test_a_point_is_given_for_each_prompt():
@@ -174,7 +174,7 @@ def test_very_negative_scores_still_have_a_median():
 
     point, std = FIVE.predict(FixedScores(scores), ["0"], return_std=True)
 
-    np.testing.assert_allclose([point[0], std[0]], 0.5, rtol=1e-9)
+    np.testing.assert_allclose([point[0], std[0]], [0.5, 3**-0.5], rtol=1e-9)
 
 
 @pytest.mark.parametrize("point", ["median", "mean"])

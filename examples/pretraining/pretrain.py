@@ -1,8 +1,12 @@
 """Pretrain the embedded model: a tiny causal language model, on synthetic tables.
 
-Reptile [1]_: for each synthetic table a copy of the model is fine-tuned just as ``fit``
-does it, with the package's own encoder, answers and `FineTuner`, and the model moves a
-part of the way to where the copy went. What is shipped is an average of its path.
+For each synthetic table a copy of the model is fine-tuned just as ``fit`` does it, with
+the package's own encoder, answers and `FineTuner`, and the model moves a part of the
+way that the copy went. On half of the tables no row is read twice, and the way is the
+whole one: Reptile [1]_. On the others a few rows are read again and again, as in a
+small table, and the way is that of some last steps on rows of the same table that were
+not among them: first-order MAML [2]_, which teaches the model to learn from few rows
+what holds for others. What is shipped is an average of the model's path.
 
     python examples/pretraining/pretrain.py RUN_FOLDER --hours 4
 
@@ -18,6 +22,8 @@ References
 ----------
 .. [1] A. Nichol, J. Achiam and J. Schulman, "On First-Order Meta-Learning Algorithms",
    2018, arXiv 1803.02999.
+.. [2] C. Finn, P. Abbeel and S. Levine, "Model-Agnostic Meta-Learning for Fast
+   Adaptation of Deep Networks", ICML 2017, arXiv 1703.03400.
 """
 
 from __future__ import annotations
@@ -25,11 +31,11 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import dataclasses
 import itertools
 import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +66,17 @@ from liftlearn._encoder import Corpus
 
 N_SLOTS, N_LEVELS, N_CODES = 128, 64, 128
 CONTEXT = 4096
-# Reptile's step towards a tuned copy, and how much the average forgets.
-OUTER_STEP = 0.4
+# The share of a copy's way that the model moves: of a whole way, and of one that is
+# made of the last steps alone. And how much the average forgets.
+OUTER_STEP, OUTER_STEP_LAST = 0.4, 0.8
 AVERAGE_POWER = 7.0
 # Tables under way at once; each starts from the weights that many tables before it.
 WINDOW = 4
 # Norm of what tells a token from the mean of its family: column slots, levels, class
 # codes, bytes. Renaming with every table shrinks it; then new tables are slow to learn.
 FAMILY_NORMS = {"x": 1.5, "c": 1.0, "y": 1.0, "byte": 1.0}
+# So many steps on new rows follow those on rows that are read again and again.
+N_LAST_STEPS = 16
 # Tokens read for one table, so that wide ones don't take all the time.
 TASK_TOKENS = 100_000
 
@@ -109,8 +118,9 @@ codes `y0` to `y127`, and the two questions. All other text is spelled in UTF-8 
 
 ## Pretraining
 
-By `examples/pretraining/pretrain.py` of the liftlearn repository:
-Reptile over synthetic tables, each learnt just as `fit` does it, on no real table.
+By `examples/pretraining/pretrain.py` of the liftlearn repository: Reptile and
+first-order MAML over synthetic tables, each learnt just as `fit` does it, on no real
+table.
 
 | | |
 | --- | --- |
@@ -207,10 +217,15 @@ def build_model(
     return LlamaForCausalLM(config)
 
 
-def draw_corpus(rng: np.random.RandomState, n_rows: int | None = None) -> Corpus:
-    """Draw a table and write it: mostly as the embedded model's users do."""
+def draw_corpus(
+    rng: np.random.RandomState, n_rows: int, n_support: int | None = None
+) -> Corpus:
+    """Draw a table and write it: mostly as the embedded model's users do.
+
+    The encoder is fitted on the first ``n_support`` rows, or on all.
+    """
     drawn = draw_table(np.random.default_rng(rng.randint(2**31)), n_rows=n_rows)
-    table = drawn.X if rng.uniform() > 0.05 else _widened(drawn.X, rng)
+    table = drawn.X if rng.uniform() > 0.07 else _widened(drawn.X, rng)
     names = [_word(rng) + f"{i}" for i in range(table.shape[1])]
     table = table.set_axis(names, axis=1)
     number = drawn.task == "regression"
@@ -221,18 +236,30 @@ def draw_corpus(rng: np.random.RandomState, n_rows: int | None = None) -> Corpus
     elif narrow and rng.uniform() < 0.08:
         wording |= {"numbers": "plain", "digits": int(rng.randint(2, 5))}
     # An encoder that has not seen all rows writes unseen levels and scales' ends.
-    n_seen = len(table) if rng.uniform() < 0.7 else max(2, len(table) // 2)
+    n_seen = n_support or n_rows
+    if rng.uniform() < 0.3:
+        n_seen //= 2
     encoder = RowEncoder(**wording).fit(table[:n_seen])
     answers = _answers(drawn.y, number, rng)
     return Corpus(encoder, answers, table, drawn.y, np.ones(len(table)))
 
 
 def _widened(table: pd.DataFrame, rng: np.random.RandomState) -> pd.DataFrame:
-    """Put the columns among so many nearly empty ones that slots take two words."""
+    """Put the columns among so many others, nearly empty, that slots take two words.
+
+    The others tell nothing: sparse numbers, a few dense ones, categories.
+    """
+    n_rows = len(table)
     n_columns = rng.randint(N_SLOTS + 1, 320)
-    cells = rng.standard_normal((len(table), n_columns))
-    cells[rng.uniform(size=cells.shape) < 0.96] = np.nan
-    wide = pd.concat([table, pd.DataFrame(cells, table.index)], axis=1)
+    cells = rng.standard_normal((n_rows, n_columns))
+    cells[rng.uniform(size=cells.shape) < rng.choice([0.96, 0.99])] = np.nan
+    others = pd.DataFrame(cells, table.index).add_prefix("sparse")
+    for i in range(rng.randint(6)):
+        others[f"dense{i}"] = rng.standard_normal(n_rows)
+    for i in range(rng.randint(4)):
+        levels = rng.randint(0, rng.choice([20, 200]), n_rows)
+        others[f"level{i}"] = [f"level {level}" for level in levels]
+    wide = pd.concat([table, others], axis=1)
     return wide.iloc[:, rng.permutation(wide.shape[1])]
 
 
@@ -317,7 +344,7 @@ def keep_apart(
 def run_task(
     seed: tuple[int, int], lm: LanguageModel, weights: Weights
 ) -> tuple[Weights, NDArray[np.int64], float, float, float]:
-    """Fine-tune on one table: the change, the tokens used, seconds, both losses."""
+    """Fine-tune on one table: the model's move, tokens used, seconds, both losses."""
     began = time.process_time()
     rng = np.random.RandomState(seed)
     families = token_families(lm.tokenizer)
@@ -326,24 +353,33 @@ def run_task(
     start[_EMBEDDING] = start[_EMBEDDING][renamed]
     model = copy.deepcopy(lm.model)
     model.load_state_dict(start, strict=False)
-    n_steps = int(np.exp(rng.uniform(np.log(20), np.log(100))))
-    # A model that meets the same rows again and again learns to learn them by heart,
-    # so most tables have a new row for each that is read.
-    corpus = draw_corpus(rng, 32 * n_steps if rng.uniform() < 0.8 else None)
     lm = LanguageModel(model, lm.tokenizer)
+
+    n_steps = int(np.exp(rng.uniform(np.log(20), np.log(100))))
+    is_repeated = rng.uniform() < 0.5
+    if is_repeated:
+        n_epochs = int(np.exp(rng.uniform(0, np.log(20))))
+        n_support = max(24, 32 * n_steps // n_epochs)
+        corpus = draw_corpus(rng, n_support + 32 * N_LAST_STEPS, n_support)
+    else:
+        n_support = 32 * n_steps
+        corpus = draw_corpus(rng, n_support)
     length = len(lm.prompt_tokens(corpus.encoder.transform(corpus.table[:1]))[0])
     n_steps = min(n_steps, max(12, TASK_TOKENS // (32 * length)))
+    # The loss over all tokens teaches also those that never follow, as the pad.
     constrained = bool(rng.uniform() < 0.95)
-    tuner = FineTuner(**{
-        **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000,
-        # The loss over all tokens teaches also those that never follow, as the pad.
-        "constrained": constrained,
-    })  # fmt: skip
-    tuned = tuner.finetune(lm, corpus, rng).model.float().state_dict()
-    change = {name: tuned[name] - start[name] for name in weights}
-    unnamed = torch.zeros_like(change[_EMBEDDING])
-    unnamed[renamed] = change[_EMBEDDING]
-    change[_EMBEDDING] = unnamed
+    support, new = _cut(corpus, n_support)
+    tuned, losses = _tuned(lm, support, n_steps, constrained, rng)
+    step = OUTER_STEP
+    if is_repeated:
+        start, step = _weights(tuned), OUTER_STEP_LAST
+        tuned, last = _tuned(tuned, new, N_LAST_STEPS, constrained, rng)
+        losses += last
+    end = _weights(tuned)
+    move = {name: step * (end[name] - start[name]) for name in weights}
+    unnamed = torch.zeros_like(move[_EMBEDDING])
+    unnamed[renamed] = move[_EMBEDDING]
+    move[_EMBEDDING] = unnamed
     used = np.zeros(len(renamed), int)
     texts = corpus.write(np.arange(min(len(corpus), 100)), rng)[0]
     answers = lm.trie(corpus.answers.texts).whole
@@ -351,8 +387,40 @@ def run_task(
         used[renamed[list(ids)]] = 1
     if not constrained:
         used[:] = 1
-    first, last = tuner.history_[0]["loss"], tuner.history_[-1]["loss"]
-    return change, used, time.process_time() - began, first, last
+    return move, used, time.process_time() - began, losses[0], losses[-1]
+
+
+def _cut(corpus: Corpus, n_first: int) -> list[Corpus]:
+    """Return a corpus of the first rows and one of the others."""
+    return [
+        dataclasses.replace(
+            corpus,
+            table=corpus.table[rows],
+            target=corpus.target[rows],
+            weight=corpus.weight[rows],
+        )
+        for rows in (slice(n_first), slice(n_first, None))
+    ]
+
+
+def _tuned(
+    lm: LanguageModel,
+    corpus: Corpus,
+    n_steps: int,
+    constrained: bool,
+    rng: np.random.RandomState,
+) -> tuple[LanguageModel, list[float]]:
+    """Return the model tuned on a table, and each epoch's loss."""
+    tuner = FineTuner(**{
+        **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000,
+        "constrained": constrained,
+    })  # fmt: skip
+    tuned = tuner.finetune(lm, corpus, rng)
+    return tuned, [epoch["loss"] for epoch in tuner.history_]
+
+
+def _weights(lm: LanguageModel) -> Weights:
+    return {name: w.detach().float() for name, w in lm.model.named_parameters()}
 
 
 _WORKER: dict[str, LanguageModel] = {}
@@ -365,11 +433,11 @@ def _start_worker(folder: str) -> None:
 
 def _work(seed: tuple[int, int], weights: dict[str, NDArray[np.float32]]) -> Any:
     tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
-    change, *notes = run_task(seed, _WORKER["lm"], tensors)
-    return {name: weight.numpy() for name, weight in change.items()}, *notes
+    move, *notes = run_task(seed, _WORKER["lm"], tensors)
+    return {name: weight.numpy() for name, weight in move.items()}, *notes
 
 
-@dataclass
+@dataclasses.dataclass
 class Run:
     """A pretraining run as its checkpoint holds it."""
 
@@ -382,16 +450,16 @@ class Run:
 
     def take(
         self,
-        change: dict[str, NDArray[np.float32]],
+        move: dict[str, NDArray[np.float32]],
         used: NDArray[Any],
         seconds: float,
     ) -> None:
-        """Move towards where the tuned copy went, and average the path."""
+        """Move as a tuned copy went, and average the path."""
         self.n_tables += 1
         self.seconds += seconds
         share = (AVERAGE_POWER + 1) / (AVERAGE_POWER + self.n_tables)
         # Not in place: tables under way still have to be sent the weights they had.
-        self.weights = {n: w + OUTER_STEP * change[n] for n, w in self.weights.items()}
+        self.weights = {n: w + move[n] for n, w in self.weights.items()}
         keep_apart(self.weights, self.families)
         for name, weight in self.weights.items():
             self.average[name] += share * (weight - self.average[name])
@@ -482,8 +550,8 @@ def main() -> None:
             while len(under_way) < WINDOW:
                 seed = (args.seed, run.n_tables + len(under_way))
                 under_way.append(pool.submit(_work, seed, run.weights))
-            change, used, seconds, first, last = under_way.popleft().result()
-            run.take(change, used, seconds)
+            move, used, seconds, first, last = under_way.popleft().result()
+            run.take(move, used, seconds)
             curve.writerow([run.n_tables, round(run.seconds), first, last])
             if run.n_tables % 50 == 0:
                 run.save(args.folder)

@@ -77,6 +77,8 @@ def draw_table(
         n_rows = int(min(max_rows, 20 * 50 ** rng.beta(2, 1.2)))
     while True:
         n_columns = int(np.clip(np.exp(rng.normal(np.log(9), 0.9)), 1, 100))
+        if rng.random() < 0.2:  # the narrow tables that texts come in
+            n_columns = int(rng.integers(1, 5))
         if rng.random() < 0.375:
             X, y = _regression(rng, n_rows, n_columns)
             return SyntheticTable(X, y, "regression")
@@ -130,10 +132,10 @@ def _regression(
 
 
 def _draw_n_classes(rng: np.random.Generator) -> int:
-    """Draw a number of classes: often 2, mostly 2 to 10, at most 100."""
+    """Draw a number of classes: often 2, mostly 2 to 10, at most 160."""
     if rng.random() < 0.35:
         return 2
-    low, high = (3, 11) if rng.random() < 0.85 else (11, 101)
+    low, high = (3, 11) if rng.random() < 0.85 else (11, 161)
     return int(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -342,6 +344,7 @@ ACTIVATIONS: list[Callable[[Floats], Floats]] = [
 # --- from latent to shown columns -----------------------------------------------------
 
 KINDS = ["number", "integer", "boolean", "nominal", "ordered", "text", "date"]
+BESIDE_TEXT = [0.35, 0.15, 0.1, 0.25, 0.05, 0.1, 0.0]
 SHAPES = ["plain", "exp", "power", "heavy", "uniform", "zeros", "rounded"]
 SYLLABLES = [
     "ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo",
@@ -392,9 +395,10 @@ def _show_columns(
 
 def _draw_kinds(rng: np.random.Generator, n_columns: int) -> list[str]:
     """Draw the kinds of a table's columns: often all numbers, else a mixture."""
-    if n_columns <= 6 and rng.random() < 0.35:
-        kinds = rng.choice(["text", "number", "nominal"], n_columns, p=[0.6, 0.2, 0.2])
-        return [*kinds.tolist()[1:], "text"]
+    if n_columns <= 12 and rng.random() < 0.5:
+        n_texts = int(rng.integers(1, 3)) if rng.random() < 0.7 else n_columns
+        others = rng.choice(KINDS, max(0, n_columns - n_texts), p=BESIDE_TEXT)
+        return _shuffled(rng, ["text"] * min(n_texts, n_columns) + others.tolist())
     if rng.random() < 0.4:
         return ["number"] * n_columns
     rare = rng.random() < 0.15
@@ -455,7 +459,7 @@ def _show_levels(
         words = [chr(ord("a") + i) if i < 26 else f"c{i}" for i in range(n_levels)]
     else:
         words = _draw_names(rng, n_levels)
-    words = [words[i] for i in rng.permutation(n_levels)]
+    words = _shuffled(rng, words)
     return pd.Series([words[i] for i in level]), effect[level].astype(float)
 
 
@@ -465,24 +469,27 @@ def _draw_n_levels(rng: np.random.Generator, kind: str, n_rows: int) -> int:
         return 2
     if kind in ("ordered", "text"):
         return int(rng.integers(2, 6))
-    many = rng.random() < (0.3 if kind == "integer" else 0.08)
+    many = rng.random() < (0.3 if kind == "integer" else 0.12)
     low, high = (10, 201) if many else (2, 11)
     n_levels = int(np.exp(rng.uniform(np.log(low), np.log(high))))
     return max(2, min(n_levels, n_rows // 3))
 
 
 def _write_texts(rng: np.random.Generator, level: Integers) -> list[str]:
-    """Write one to seven words on each row, one or two of which tell the level."""
+    """Write one to ten words on each row, one or two of which tell the level."""
     n_telling, n_filler = int(rng.integers(1, 7)), int(rng.integers(4, 41))
-    telling = _draw_spellings(rng, n_telling * (int(level.max()) + 1))
-    filler = _draw_spellings(rng, n_filler)
-    n_told, n_most = int(rng.integers(1, 3)), int(rng.integers(1, 6))
+    n_levels = int(level.max()) + 1
+    # Words of common syllables are told apart by the order of their letters alone.
+    draw = _draw_words if rng.random() < 0.5 else _draw_spellings
+    words = draw(rng, n_telling * n_levels + n_filler)
+    telling, filler = words[:-n_filler], words[-n_filler:]
+    n_told, n_most = int(rng.integers(1, 3)), int(rng.integers(1, 9))
     texts = []
     for which in level:
-        words = telling[which * n_telling :][:n_telling]
-        told = [words[i] for i in rng.integers(n_telling, size=n_told)]
+        own = telling[which * n_telling :][:n_telling]
+        told = [own[i] for i in rng.integers(n_telling, size=n_told)]
         rest = [filler[i] for i in rng.integers(n_filler, size=rng.integers(n_most))]
-        texts.append(" ".join(rng.permutation([*told, *rest])))
+        texts.append(" ".join(_shuffled(rng, [*told, *rest])))
     return texts
 
 
@@ -541,6 +548,11 @@ def _draw_words(rng: np.random.Generator, n_words: int) -> list[str]:
 def _choose(rng: np.random.Generator, options: list[T]) -> T:
     """Choose one, whatever it is: `rng.choice` would make an array of the options."""
     return options[rng.integers(len(options))]
+
+
+def _shuffled(rng: np.random.Generator, items: list[T]) -> list[T]:
+    """Return the items in random order."""
+    return [items[i] for i in rng.permutation(len(items))]
 
 
 def _bins(z: Floats, share: Floats) -> Integers:

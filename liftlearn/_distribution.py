@@ -1,0 +1,313 @@
+"""Distributions over a range of numbers: what a regressor knows of each row.
+
+Arrays go in and come out; imports numpy and scikit-learn's checks alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class NumberDistribution:
+    """Distributions over numbers, one for each row, as `LIFTRegressor` predicts them.
+
+    The range is cut into pieces, the same for all rows; within a piece all numbers are
+    equally probable. All that is said of a distribution is exact: nothing is sampled,
+    and no probability is left out.
+
+    Parameters
+    ----------
+    edges : ndarray of shape (n_pieces + 1,)
+        Where the pieces meet, in increasing order, in the units of the target.
+    log_mass : ndarray of shape (n_samples, n_pieces)
+        Logarithm of each piece's probability; a row's probabilities sum to 1.
+    low, high : float
+        The least and the greatest number that is predicted: what lies beyond, which
+        can be half the distance of two round numbers, counts as these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from liftlearn import NumberDistribution
+    >>> distribution = NumberDistribution(
+    ...     np.array([0.0, 1.0, 3.0]), np.log([[0.5, 0.5]]), low=0.0, high=3.0
+    ... )
+    >>> distribution.mean, distribution.quantile([0.25, 0.75])
+    (array([1.25]), array([[0.5, 2. ]]))
+    """
+
+    edges: Floats
+    log_mass: Floats
+    low: float
+    high: float
+
+    def __len__(self) -> int:
+        return len(self.log_mass)
+
+    @property
+    def mean(self) -> Floats:
+        """Means, of shape (n_samples,): the least expected squared error."""
+        mean: Floats = (self._mass * self._middle).sum(axis=1)
+        return mean.clip(self.low, self.high)
+
+    @property
+    def median(self) -> Floats:
+        """Medians, of shape (n_samples,): the least expected absolute error."""
+        return self.quantile(0.5)
+
+    @property
+    def std(self) -> Floats:
+        """Standard deviations, of shape (n_samples,), in the units of the target."""
+        # In units of the whole range, squares neither overflow nor vanish.
+        unit = self.edges[-1] - self.edges[0] or 1.0
+        centre = (self._mass * self._middle).sum(axis=1)
+        square = ((self._middle - centre[:, None]) / unit) ** 2
+        square += (self._width / unit) ** 2 / 12
+        deviation: Floats = unit * np.sqrt((self._mass * square).sum(axis=1))
+        return deviation
+
+    def cdf(self, y: ArrayLike) -> Floats:
+        """Return the probability of a number no greater than each row's own.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            Numbers, in the units of the target.
+
+        Returns
+        -------
+        probability : ndarray of shape (n_samples,)
+            In [0, 1].
+        """
+        y = self._checked(y)
+        rows, piece = np.arange(len(self)), self._piece(y)
+        width = self._width[piece]
+        inside = (y - self.edges[piece]) / np.where(width > 0, width, 1.0)
+        below: Floats = self._below[rows, piece]
+        return below + inside.clip(0.0, 1.0) * self._mass[rows, piece]
+
+    def quantile(self, q: ArrayLike) -> Floats:
+        """Return the numbers below which a share of the probability lies.
+
+        Parameters
+        ----------
+        q : float, or array-like of shape (n_quantiles,)
+            Shares in [0, 1].
+
+        Returns
+        -------
+        numbers : ndarray of shape (n_samples,) or (n_samples, n_quantiles)
+            In the units of the target, within ``low`` and ``high``.
+
+        Raises
+        ------
+        ValueError
+            If a share is not in [0, 1].
+        """
+        q = np.asarray(q, dtype=np.float64)
+        if not ((q >= 0) & (q <= 1)).all():  # nan is not either
+            raise ValueError(f"A quantile's share is in [0, 1], got {q.tolist()!r}.")
+        rows = np.arange(len(self))
+        until = self._mass.cumsum(axis=1)
+        numbers = np.empty((len(self), q.size))
+        for column, share in enumerate(q.ravel()):
+            piece = (until < share).sum(axis=1).clip(max=until.shape[1] - 1)
+            own = self._mass[rows, piece]
+            # The first piece, where no share is to be reached, may have no probability.
+            left = share - self._below[rows, piece]
+            inside = (left / np.where(own > 0, own, 1.0)).clip(0.0, 1.0)
+            numbers[:, column] = self.edges[piece] + inside * self._width[piece]
+        numbers = numbers.clip(self.low, self.high)
+        return numbers if q.ndim else numbers[:, 0]
+
+    def interval(self, coverage: float = 0.9) -> Floats:
+        """Return the central interval of each row that has a given probability.
+
+        Parameters
+        ----------
+        coverage : float, default=0.9
+            The probability, in [0, 1].
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            Lower and upper ends: equally much probability lies below and above.
+        """
+        return self.quantile([(1 - coverage) / 2, (1 + coverage) / 2])
+
+    def log_density(self, y: ArrayLike) -> Floats:
+        """Return the logarithm of each row's density at its own number.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            Numbers, in the units of the target.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In nats, for a density per unit of the target; -inf beyond the range.
+        """
+        y = self._checked(y)
+        piece = self._piece(y)
+        # The one number of a constant target has no width: its density is infinite.
+        with np.errstate(divide="ignore"):
+            log_width = np.log(self._width[piece])
+        log_density = self.log_mass[np.arange(len(self)), piece] - log_width
+        is_beyond = (y < self.edges[0]) | (y > self.edges[-1])
+        return np.where(is_beyond, -np.inf, log_density)
+
+    def crps(self, y: ArrayLike) -> Floats:
+        """Return the continuous ranked probability score of each row's own number.
+
+        The integral over x of ``(cdf(x) - (x >= y))**2`` [1]_: the absolute error, for
+        a prediction that is a whole distribution. Less is better.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            The true numbers, in the units of the target.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            In the units of the target.
+
+        References
+        ----------
+        .. [1] T. Gneiting, A. E. Raftery, "Strictly Proper Scoring Rules, Prediction,
+           and Estimation", JASA 2007.
+        """
+        # The mean distance from y, less half that of two numbers of the distribution.
+        width, middle = self._width, self._middle
+        distance = np.abs(self._checked(y)[:, None] - middle)
+        is_inside = distance < width / 2
+        share = np.divide(distance, width, where=is_inside, out=np.ones_like(distance))
+        distance = share * distance + is_inside * width / 4
+        below = self._below
+        until = below + self._mass
+        both = (below + until) / 2 - (below**2 + below * until + until**2) / 3
+        score: Floats = (self._mass * distance).sum(axis=1) - both @ width
+        return score.clip(min=0.0)  # rounding
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        temperature: float = 1.0,
+        random_state: Any = None,
+    ) -> Floats:
+        """Draw numbers from each row's distribution.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many numbers are drawn for each row.
+        temperature : float, default=1.0
+            Each piece's probability is raised to the power of its inverse: below 1 the
+            probable becomes more so, above 1 less.
+        random_state : int, RandomState instance or None, default=None
+            Draws the numbers.
+
+        Returns
+        -------
+        numbers : ndarray of shape (n_rows, n_samples)
+            In the units of the target, within ``low`` and ``high``.
+
+        Raises
+        ------
+        ValueError
+            If the temperature is not positive.
+        """
+        log_width = np.log(np.maximum(self._width, np.finfo(float).tiny))
+        rng = check_random_state(random_state)
+        # A piece by its density, then a place in it.
+        piece = sample_index(
+            self.log_mass - log_width, n_samples, temperature, rng, log_width
+        )
+        inside = rng.uniform(size=piece.shape)
+        numbers: Floats = self.edges[piece] + inside * self._width[piece]
+        return numbers.clip(self.low, self.high)
+
+    @cached_property
+    def _mass(self) -> Floats:
+        return np.exp(self.log_mass)
+
+    @cached_property
+    def _below(self) -> Floats:
+        """The probability below each piece, of shape (n_samples, n_pieces)."""
+        return self._mass.cumsum(axis=1) - self._mass
+
+    @property
+    def _width(self) -> Floats:
+        return np.diff(self.edges)
+
+    @property
+    def _middle(self) -> Floats:
+        return self.edges[:-1] + self._width / 2
+
+    def _checked(self, y: ArrayLike) -> Floats:
+        y = np.asarray(y, dtype=np.float64)
+        if y.shape != (len(self),):
+            raise ValueError(
+                f"Expected one number for each of the {len(self)} rows, got an array "
+                f"of shape {y.shape}."
+            )
+        return y
+
+    def _piece(self, y: Floats) -> NDArray[np.intp]:
+        """Return the piece of each number; the first and last are those beyond."""
+        piece = np.searchsorted(self.edges, y, side="right") - 1
+        return piece.clip(0, len(self.edges) - 2)
+
+
+def sample_index(
+    log_prob: Floats,
+    n_samples: int,
+    temperature: float,
+    random_state: Any,
+    log_size: Floats | float = 0.0,
+) -> NDArray[np.intp]:
+    """Draw columns of each row by probability, or by density and size.
+
+    ``p ∝ exp(log_prob / temperature) * exp(log_size)``; the result has the shape
+    (n_rows, n_samples).
+
+    >>> sample_index(np.log([[1e-9, 1.0]]), 3, 1.0, 0)
+    array([[1, 1, 1]])
+    """
+    if not temperature > 0:
+        raise ValueError(
+            f"The temperature is a positive number, got {temperature!r}. For the most "
+            "probable, predict instead of sampling."
+        )
+    log_prob = log_prob - log_prob.max(axis=1, keepdims=True)
+    until = np.exp(log_normalised(log_prob / temperature + log_size)).cumsum(axis=1)
+    shares = check_random_state(random_state).uniform(size=(len(until), n_samples))
+    drawn = np.empty(shares.shape, np.intp)
+    for row, (ends, share) in enumerate(zip(until, shares, strict=True)):
+        drawn[row] = np.searchsorted(ends, share, side="right")
+    return drawn.clip(max=until.shape[1] - 1)  # the last sum may be rounded below 1
+
+
+def log_normalised(log_prob: Floats) -> Floats:
+    """Return the logarithms of probabilities that sum to 1 in each row.
+
+    Each row of ``log_prob`` has a finite entry.
+
+    >>> np.exp(log_normalised(np.log([[0.1, 0.3]])))
+    array([[0.25, 0.75]])
+    """
+    # exp of a raw score underflows to 0 for long answers; differences do not.
+    shifted = log_prob - log_prob.max(axis=1, keepdims=True)
+    normal: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normal
