@@ -42,6 +42,7 @@ class Wording:
     digits: int
     spacing: str
     jitter: float
+    word_dropout: float
     text_length: int | None
 
 
@@ -89,8 +90,10 @@ def fit_writer(
         return _fit_number(kind, cells, weight, wording)
     if kind == "date":
         return _Date.fit(cells, wording.digits) if scaled else _Date([], 0)
-    if kind == "text" or wording.columns == "names":
-        return _Text(wording.text_length)
+    if kind == "text":
+        return _Text(wording.text_length, wording.word_dropout)
+    if wording.columns == "names":
+        return _Text(wording.text_length, 0.0)
     levels = _levels(cells)
     if kind == "order" and scaled:
         positions = (np.arange(len(levels)) + 0.5) / max(len(levels), 1)
@@ -163,6 +166,7 @@ class _Text:
     """Text as it stands, cut where it is too long; nothing visible is quoted."""
 
     length: int | None
+    dropout: float
 
     def write(self, cells: pd.Series, rng: RandomState | None) -> list[str]:
         known = cells.notna().to_numpy()
@@ -176,8 +180,17 @@ class _Text:
                 UserWarning,
                 stacklevel=2,
             )
-            texts = [text[: self.length] for text in texts]
-        return _spread(texts, known)
+        if rng is not None and self.dropout:
+            texts = [_thinned(text, self.dropout, rng) for text in texts]
+        return _spread([text[: self.length] for text in texts], known)
+
+
+def _thinned(text: str, dropout: float, rng: RandomState) -> str:
+    """Leave each word out with that probability, but not all of them."""
+    words = text.split(" ")
+    is_kept = rng.uniform(size=len(words)) >= dropout
+    kept = [word for word, stays in zip(words, is_kept, strict=True) if stays]
+    return " ".join(kept).strip() or text
 
 
 @dataclass(frozen=True, eq=False)

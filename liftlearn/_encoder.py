@@ -41,6 +41,7 @@ _STANDALONE = {
     "numbers": "plain",
     "spacing": "mixed",
     "jitter": 0.0,
+    "word_dropout": 0.0,
     "shuffle_columns": False,
     "text_length": None,
 }
@@ -86,6 +87,9 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         Standard deviation of the noise that `augment` adds to each number of a
         continuous column before it is written, in units of the standard deviation of
         the column (of its positions, where numbers are scaled). Alone: 0.
+    word_dropout : float or "auto", default="auto"
+        Probability with which `augment` leaves out each word of a free text cell, but
+        not all of them [2]_: few texts are not learnt by heart. Alone: 0.
     shuffle_columns : bool or "auto", default="auto"
         Whether `augment` writes the columns of each row in a random order. Alone:
         False.
@@ -99,8 +103,8 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         Number of columns of the table seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, where all of them are strings. Equal ones are numbered.
-    columns_, numbers_, digits_, spacing_, question_, jitter_, shuffle_columns_, \
-text_length_
+    columns_, numbers_, digits_, spacing_, question_, jitter_, word_dropout_, \
+shuffle_columns_, text_length_
         The values in use.
 
     Notes
@@ -115,6 +119,8 @@ text_length_
     ----------
     .. [1] T. Dinh et al., "LIFT: Language-Interfaced Fine-Tuning for Non-Language
        Machine Learning Tasks", NeurIPS 2022, section 2.
+    .. [2] M. Iyyer et al., "Deep Unordered Composition Rivals Syntactic Methods for
+       Text Classification", ACL 2015, section 3.2.
 
     Examples
     --------
@@ -138,6 +144,7 @@ text_length_
         "descriptions": [Mapping, None],
         "question": [str],
         "jitter": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "word_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "shuffle_columns": [StrOptions({"auto"}), "boolean"],
         "text_length": [
             StrOptions({"auto"}),
@@ -158,6 +165,7 @@ text_length_
         descriptions: Mapping[Any, str] | None = None,
         question: str = "auto",
         jitter: float | str = "auto",
+        word_dropout: float | str = "auto",
         shuffle_columns: bool | str = "auto",
         text_length: int | str | None = "auto",
     ) -> None:
@@ -170,6 +178,7 @@ text_length_
         self.descriptions = descriptions
         self.question = question
         self.jitter = jitter
+        self.word_dropout = word_dropout
         self.shuffle_columns = shuffle_columns
         self.text_length = text_length
 
@@ -213,6 +222,7 @@ text_length_
             self.digits_,
             self.spacing_,
             self.jitter_,
+            self.word_dropout_,
             self.text_length_,
         )
         self._writers = [
@@ -245,7 +255,7 @@ text_length_
         return self._write(X, None)
 
     def augment(self, X: Any, rng: RandomState) -> list[str]:
-        """Write each row afresh for training, with jitter and column order drawn.
+        """Write each row afresh for training: jittered, thinned and shuffled.
 
         Parameters
         ----------

@@ -521,6 +521,7 @@ def test_a_template_with_an_unknown_field_is_refused():
         {"descriptions": ["a"]},
         {"question": None},
         {"jitter": -0.1},
+        {"word_dropout": 1.0},
         {"shuffle_columns": "yes"},
         {"text_length": 0},
     ],
@@ -571,6 +572,45 @@ def test_jitter_keeps_whole_numbers_whole_and_everything_else_as_it_is():
     assert all(a[1] == b[1] for a, b in split)
     assert sum(a[0] != b[0] for a, b in split) > 80
     assert all(b[0].removeprefix("whole is ").lstrip("-").isdigit() for _, b in split)
+
+
+def test_words_of_free_text_are_left_out_with_the_given_probability():
+    words = [f"w{i}" for i in range(50)]
+    table = pd.DataFrame(
+        {
+            "note": [" ".join([*words, f"end{i}"]) for i in range(400)],
+            "level": ["two words", "three short words"] * 200,
+        }
+    )
+    encoder = RowEncoder(word_dropout=0.3, question="?").fit(table)
+
+    prompts = encoder.augment(table, np.random.RandomState(0))
+
+    notes = [p.removeprefix("note is ").split(", level is ")[0] for p in prompts]
+    kept = np.array([[word in note.split() for word in words] for note in notes])
+    np.testing.assert_allclose(kept.mean(axis=0), 0.7, atol=0.1)
+    np.testing.assert_allclose(kept.mean(), 0.7, atol=0.01)
+    for text, note in zip(table["note"], notes, strict=True):
+        assert [word for word in text.split() if word in note.split()] == note.split()
+    assert {p.split(", level is ")[1] for p in prompts} == {
+        "two words. ?",
+        "three short words. ?",
+    }
+    whole = "note is " + table["note"][0] + ", level is two words. ?"
+    assert encoder.transform(table)[0] == whole
+
+
+def test_a_text_keeps_a_word_and_is_cut_after_words_were_left_out():
+    table = pd.DataFrame({"note": [f"alone{i}" for i in range(30)]})
+    encoder = RowEncoder(word_dropout=0.99, question="?").fit(table)
+
+    assert encoder.augment(table, np.random.RandomState(0)) == encoder.transform(table)
+
+    long = pd.DataFrame({"note": [f"a{i} b{i} c{i} d{i}" for i in range(30)]})
+    cut = RowEncoder(word_dropout=0.5, text_length=5, question="?").fit(long)
+    with pytest.warns(UserWarning, match="more than 5 characters"):
+        prompts = cut.augment(long, np.random.RandomState(0))
+    assert any("d" in prompt for prompt in prompts)
 
 
 def test_shuffled_columns_say_the_same_in_another_order():

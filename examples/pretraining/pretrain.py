@@ -86,6 +86,7 @@ PREFERENCES: dict[str, Any] = {
         "numbers": "scaled",
         "spacing": "mixed",
         "jitter": 0.05,
+        "word_dropout": 0.2,
         "text_length": 48,
     },
     "finetuner": {
