@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from liftlearn._numbers import (
@@ -75,10 +74,18 @@ def _number_kind(cells: pd.Series) -> str:
     return "rank" if few else "number"
 
 
+class Stream(Protocol):
+    """What is drawn from, as from a `RandomState`, where cells are written afresh."""
+
+    def standard_normal(self, size: int, /) -> NDArray[np.float64]: ...
+
+    def uniform(self, *, size: int) -> NDArray[np.float64]: ...
+
+
 class CellWriter(Protocol):
     """Writes the cells of one column; an empty text is a missing cell."""
 
-    def write(self, cells: pd.Series, rng: RandomState | None) -> list[str]: ...
+    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]: ...
 
 
 def fit_writer(
@@ -133,7 +140,7 @@ class _Number:
     jitter: float
     whole: bool
 
-    def write(self, cells: pd.Series, rng: RandomState | None) -> list[str]:
+    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
         numbers = as_numbers(cells)
         known = ~np.isnan(numbers)
         places = numbers[known]
@@ -154,7 +161,7 @@ class _Level:
 
     words: Mapping[str, str]
 
-    def write(self, cells: pd.Series, rng: RandomState | None) -> list[str]:
+    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
         known = cells.notna().to_numpy()
         return _spread(
             [self.words.get(str(c), _UNSEEN) for c in cells[known].tolist()], known
@@ -168,7 +175,7 @@ class _Text:
     length: int | None
     dropout: float
 
-    def write(self, cells: pd.Series, rng: RandomState | None) -> list[str]:
+    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
         known = cells.notna().to_numpy()
         texts = [str(cell) for cell in cells[known].tolist()]
         texts = [text if text.strip() else f'"{text}"' for text in texts]
@@ -185,7 +192,7 @@ class _Text:
         return _spread([text[: self.length] for text in texts], known)
 
 
-def _thinned(text: str, dropout: float, rng: RandomState) -> str:
+def _thinned(text: str, dropout: float, rng: Stream) -> str:
     """Leave each word out with that probability, but not all of them."""
     words = text.split(" ")
     is_kept = rng.uniform(size=len(words)) >= dropout
@@ -211,7 +218,7 @@ class _Date:
                 scales.append((field, Scale(np.array(ends), np.array([0.0, 1.0]))))
         return cls(scales, digits)
 
-    def write(self, cells: pd.Series, rng: RandomState | None) -> list[str]:
+    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
         dates = _as_dates(cells)
         known = dates.notna().to_numpy()
         index = pd.DatetimeIndex(dates[known])

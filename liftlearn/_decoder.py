@@ -6,16 +6,25 @@ A language model is seen through its ``score`` alone. No torch is imported here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from itertools import chain
+from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator
 
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
 from liftlearn._distribution import NumberDistribution, log_normalised
 from liftlearn._validation import Interval, StrOptions
+
+# The rows' sentences; or several lists of them, each in another wording.
+Prompts = Sequence[str] | Sequence[Sequence[str]]
+
+_N_WORDINGS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
+# Where a temperature is looked for: from a twentieth to twenty.
+_LOG_TEMPERATURES = (-3.0, 3.0)
 
 
 class Scorer(Protocol):
@@ -35,6 +44,14 @@ class LabelDecoder(BaseEstimator):
         The answer of each class: a short code word; the label's own text; a word given
         for each label; or words in the order of the sorted labels. ``"auto"`` is the
         model's preference, and ``"labels"`` for a model without one.
+    temperature : float or "auto", default="auto"
+        Log-probabilities are divided by it: above 1 the classes become more alike.
+        ``"auto"`` is the one of least log-loss on the rows that early stopping sets
+        aside [1]_, and 1 without such rows.
+    n_wordings : int or "auto", default="auto"
+        In how many ways each row is written for a prediction, which is the mean of
+        their probabilities. ``"auto"`` is the model's preference, and 1 for a model
+        without one.
 
     Attributes
     ----------
@@ -42,11 +59,17 @@ class LabelDecoder(BaseEstimator):
         The distinct labels, sorted.
     answers_ : LabelAnswers
         Their answers: ``answers_.texts`` are the words, in the order of ``classes_``.
+    temperature_, n_wordings_
+        The values in use.
 
     Notes
     -----
     The probability of a class is that of its word and an end mark, given that one of
     the words follows: at each token only those compete that can still become a word.
+
+    References
+    ----------
+    .. [1] C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 
     Examples
     --------
@@ -57,10 +80,23 @@ class LabelDecoder(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "words": [StrOptions({"auto", "codes", "labels"}), Mapping, "array-like"],
+        "temperature": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "n_wordings": _N_WORDINGS,
     }
 
-    def __init__(self, words: Any = "auto") -> None:
+    def __init__(
+        self,
+        words: Any = "auto",
+        *,
+        temperature: float | str = "auto",
+        n_wordings: int | str = "auto",
+    ) -> None:
         self.words = words
+        self.temperature = temperature
+        self.n_wordings = n_wordings
 
     def fit(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> LabelDecoder:
         """Learn the classes.
@@ -86,24 +122,59 @@ class LabelDecoder(BaseEstimator):
         words = "labels" if _is_auto(self.words) else self.words
         self.classes_ = np.unique(np.asarray(y))
         self.answers_ = LabelAnswers(self.classes_, words)
+        self.temperature_ = (
+            1.0 if _is_auto(self.temperature) else float(self.temperature)
+        )
+        self.n_wordings_ = 1 if _is_auto(self.n_wordings) else self.n_wordings
         return self
 
-    def predict_proba(self, lm: Scorer, prompts: Sequence[str]) -> NDArray[np.float64]:
+    def calibrate(self, lm: Scorer, prompts: Prompts, y: ArrayLike) -> LabelDecoder:
+        """Fit the temperature, where it is ``"auto"``, on rows not trained on.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The tuned model.
+        prompts : sequence of str, or of sequences of str
+            The rows' sentences, as `predict_proba` takes them.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        self : LabelDecoder
+            The decoder, with its ``temperature_``.
+        """
+        if not _is_auto(self.temperature):
+            return self
+        log_prob = _log_probabilities(lm, prompts, self.answers_.texts)
+        rows, own = np.arange(len(log_prob)), self.answers_.write(np.asarray(y))
+
+        def loss(log_temperature: float) -> float:
+            scaled = log_normalised(log_prob / np.exp(log_temperature))
+            return -float(scaled[rows, own].mean())
+
+        found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
+        self.temperature_ = float(np.exp(found.x))
+        return self
+
+    def predict_proba(self, lm: Scorer, prompts: Prompts) -> NDArray[np.float64]:
         """Return the probability of each class after each prompt.
 
         Parameters
         ----------
         lm : LanguageModel
             The model; its ``score`` is called once.
-        prompts : sequence of str, length n_samples
-            The rows' sentences.
+        prompts : sequence of str, or of sequences of str
+            The rows' sentences; or several lists of them, each in another wording.
 
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities; each row sums to 1.
         """
-        return np.exp(log_normalised(lm.score(prompts, self.answers_.texts)))
+        log_prob = _log_probabilities(lm, prompts, self.answers_.texts)
+        return np.exp(log_normalised(log_prob / self.temperature_))
 
 
 class NumberDecoder(BaseEstimator):
@@ -126,11 +197,17 @@ class NumberDecoder(BaseEstimator):
         training targets between them; or the mean of the quantile and of the normal
         distribution function. ``"auto"`` is the model's preference, else
         ``"uniform"``.
+    n_wordings : int or "auto", default="auto"
+        In how many ways each row is written for a prediction, which is the mean of
+        their distributions. ``"auto"`` is the model's preference, and 1 for a model
+        without one.
 
     Attributes
     ----------
     answers_ : NumberAnswers
         The grid: ``answers_.numbers`` and ``answers_.texts``, in increasing order.
+    n_wordings_ : int
+        The value in use.
 
     Notes
     -----
@@ -152,6 +229,7 @@ class NumberDecoder(BaseEstimator):
         "high": [Interval(Real, None, None, closed="neither"), None],
         "grid": [StrOptions({"auto", "scaled", "plain"})],
         "spacing": [StrOptions({"auto", "uniform", "quantile", "mixed"})],
+        "n_wordings": _N_WORDINGS,
     }
 
     def __init__(
@@ -162,12 +240,14 @@ class NumberDecoder(BaseEstimator):
         high: float | None = None,
         grid: str = "auto",
         spacing: str = "auto",
+        n_wordings: int | str = "auto",
     ) -> None:
         self.point = point
         self.low = low
         self.high = high
         self.grid = grid
         self.spacing = spacing
+        self.n_wordings = n_wordings
 
     def fit(
         self, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -201,10 +281,11 @@ class NumberDecoder(BaseEstimator):
             self.answers_ = scaled_grid(y, weight, spacing=spacing, **bounds)
         else:
             self.answers_ = plain_grid(y, **bounds)
+        self.n_wordings_ = 1 if _is_auto(self.n_wordings) else self.n_wordings
         return self
 
     def predict(
-        self, lm: Scorer, prompts: Sequence[str], *, return_std: bool = False
+        self, lm: Scorer, prompts: Prompts, *, return_std: bool = False
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the point prediction after each prompt.
 
@@ -212,8 +293,8 @@ class NumberDecoder(BaseEstimator):
         ----------
         lm : LanguageModel
             The model; its ``score`` is called once.
-        prompts : sequence of str, length n_samples
-            The rows' sentences.
+        prompts : sequence of str, or of sequences of str
+            The rows' sentences; or several lists of them, each in another wording.
         return_std : bool, default=False
             Whether to return the distribution's standard deviation, too.
 
@@ -228,17 +309,15 @@ class NumberDecoder(BaseEstimator):
         point = distribution.median if self.point == "median" else distribution.mean
         return (point, distribution.std) if return_std else point
 
-    def predict_distribution(
-        self, lm: Scorer, prompts: Sequence[str]
-    ) -> NumberDistribution:
+    def predict_distribution(self, lm: Scorer, prompts: Prompts) -> NumberDistribution:
         """Return the distribution over numbers after each prompt.
 
         Parameters
         ----------
         lm : LanguageModel
             The model; its ``score`` is called once.
-        prompts : sequence of str, length n_samples
-            The rows' sentences.
+        prompts : sequence of str, or of sequences of str
+            The rows' sentences; or several lists of them, each in another wording.
 
         Returns
         -------
@@ -246,14 +325,24 @@ class NumberDecoder(BaseEstimator):
             A row for each prompt. Each answer's probability is spread evenly over its
             room on the grid.
         """
-        log_prob = lm.score(prompts, self.answers_.texts)
+        log_prob = _log_probabilities(lm, prompts, self.answers_.texts)
         edges, answer, share = self.answers_.pieces()
-        log_mass = log_normalised(log_prob)[:, answer] + np.log(share)
+        log_mass = log_prob[:, answer] + np.log(share)
         return NumberDistribution(
             edges, log_mass, self.answers_.low, self.answers_.high
         )
 
 
-def _is_auto(words: Any) -> bool:
+def _log_probabilities(
+    lm: Scorer, prompts: Prompts, answers: list[str]
+) -> NDArray[np.float64]:
+    """Return the logarithm of each answer's probability, the mean of the wordings'."""
+    wordings = [prompts] if isinstance(prompts[0], str) else prompts
+    log_prob = log_normalised(lm.score([*chain(*wordings)], answers))
+    by_wording = log_prob.reshape(len(wordings), -1, len(answers))
+    return log_normalised(np.logaddexp.reduce(by_wording, axis=0))
+
+
+def _is_auto(value: Any) -> bool:
     # An array of words would compare elementwise.
-    return isinstance(words, str) and words == "auto"
+    return isinstance(value, str) and value == "auto"

@@ -271,6 +271,38 @@ shuffle_columns_, text_length_
         """
         return self._write(X, rng)
 
+    def reword(self, X: Any, n_wordings: int) -> list[list[str]]:
+        """Write each row in several ways: as it is, then as training might have.
+
+        The jitter of a wording is drawn once for each column and the order of columns
+        once for all rows, so that a row's sentences depend on that row alone. The
+        jitters of a second and a third wording are opposite, and so on: they cancel in
+        the mean. No words are left out.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+        n_wordings : int
+            How many ways.
+
+        Returns
+        -------
+        wordings : list of n_wordings lists of n_samples str
+            The first is `transform`'s.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from liftlearn import RowEncoder
+        >>> table = pd.DataFrame({"height": [1.784, 1.6, 1.712]})
+        >>> encoder = RowEncoder(jitter=0.1, question="?").fit(table)
+        >>> encoder.reword(table[:1], 3)
+        [['height is 1.784. ?'], ['height is 1.797. ?'], ['height is 1.771. ?']]
+        """
+        streams = [None, *(_SharedStream(i) for i in range(1, n_wordings))]
+        return [self._write(X, stream) for stream in streams]
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -320,7 +352,7 @@ shuffle_columns_, text_length_
             readable[i] = pd.Series(column, name=cells[i].name)
         return readable
 
-    def _write(self, X: Any, rng: RandomState | None) -> list[str]:
+    def _write(self, X: Any, rng: RandomState | _SharedStream | None) -> list[str]:
         check_is_fitted(self)
         table = check_table(self, X, reset=False)
         cells = self._readable(
@@ -350,6 +382,24 @@ shuffle_columns_, text_length_
             sentence = comma.join(known) + stop if known else ""
             prompts.append(lead + sentence + self.question_)
         return prompts
+
+
+class _SharedStream:
+    """What one wording draws: the same for all rows of a column, or of a table."""
+
+    def __init__(self, wording: int) -> None:
+        self._noise = RandomState((wording - 1) // 2)
+        self._sign = 1.0 if wording % 2 else -1.0
+        self._order = wording
+
+    def standard_normal(self, n: int) -> NDArray[np.float64]:
+        return np.full(n, self._sign * self._noise.standard_normal())
+
+    def uniform(self, size: int) -> NDArray[np.float64]:
+        return np.ones(size)  # above every dropout
+
+    def shuffle(self, facts: list[str]) -> None:
+        RandomState(self._order).shuffle(facts)
 
 
 class Answers(Protocol):

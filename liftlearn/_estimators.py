@@ -178,11 +178,16 @@ class _LIFT(BaseEstimator):
         corpus = Corpus(self.encoder_, answers, table.iloc[kept], target[kept], weight)
         monitor = None
         if len(unseen):
-            monitor = self._monitor([prompts[row] for row in unseen], target[unseen])
+            unseen_prompts = self._prompts(table.iloc[unseen])
+            monitor = self._monitor(unseen_prompts, target[unseen])
         self.finetuner_ = finetuner
         self.language_model_ = finetuner.finetune(
             pretrained, corpus, rng, monitor=monitor, verbose=self.verbose
         )
+        if len(unseen) and hasattr(self.decoder_, "calibrate"):
+            self.decoder_.calibrate(
+                self.language_model_, unseen_prompts, target[unseen]
+            )
 
     def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
         """Return copies of the parts, with what is "auto" as the model prefers it."""
@@ -205,15 +210,24 @@ class _LIFT(BaseEstimator):
         return chosen
 
     def _monitor(
-        self, prompts: list[str], target: NDArray[Any]
+        self, prompts: list[str] | list[list[str]], target: NDArray[Any]
     ) -> Callable[[LanguageModel], float]:
         raise NotImplementedError
 
-    def _prompts(self, X: Any) -> list[str]:
+    def _prompts(self, table: pd.DataFrame) -> list[str] | list[list[str]]:
+        """Return the rows' sentences, in as many wordings as the decoder reads."""
+        n_wordings = getattr(self.decoder_, "n_wordings_", 1)
+        prompts: list[str] | list[list[str]] = (
+            self.encoder_.transform(table)
+            if n_wordings == 1
+            else self.encoder_.reword(table, n_wordings)
+        )
+        return prompts
+
+    def _new_prompts(self, X: Any) -> list[str] | list[list[str]]:
         """Return the sentences of a new table."""
         check_is_fitted(self)
-        prompts: list[str] = self.encoder_.transform(check_table(self, X, reset=False))
-        return prompts
+        return self._prompts(check_table(self, X, reset=False))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -373,7 +387,7 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities in the order of ``classes_``; each row sums to 1.
         """
-        prompts = self._prompts(X)
+        prompts = self._new_prompts(X)
         proba: NDArray[np.float64] = self.decoder_.predict_proba(
             self.language_model_, prompts
         )
@@ -506,7 +520,7 @@ class LIFTClassifier(ClassifierMixin, _LIFT):
         return 1 - self.predict_proba(X)[np.arange(len(target)), column]
 
     def _monitor(
-        self, prompts: list[str], target: NDArray[Any]
+        self, prompts: list[str] | list[list[str]], target: NDArray[Any]
     ) -> Callable[[LanguageModel], float]:
         def accuracy(lm: LanguageModel) -> float:
             proba = self.decoder_.predict_proba(lm, prompts)
@@ -659,7 +673,7 @@ class LIFTRegressor(RegressorMixin, _LIFT):
         std : ndarray of shape (n_samples,)
             Standard deviation of each row's distribution; only if ``return_std``.
         """
-        prompts = self._prompts(X)
+        prompts = self._new_prompts(X)
         predicted: (
             NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
         ) = self.decoder_.predict(self.language_model_, prompts, return_std=return_std)
@@ -679,7 +693,7 @@ class LIFTRegressor(RegressorMixin, _LIFT):
             Its means, medians, standard deviations, quantiles, intervals, densities
             and scores, a row for each row of `X`, in the units of the target.
         """
-        prompts = self._prompts(X)
+        prompts = self._new_prompts(X)
         distribution: NumberDistribution = self.decoder_.predict_distribution(
             self.language_model_, prompts
         )
@@ -784,7 +798,7 @@ class LIFTRegressor(RegressorMixin, _LIFT):
         return np.abs(2 * self.predict_distribution(X).cdf(target) - 1)
 
     def _monitor(
-        self, prompts: list[str], target: NDArray[Any]
+        self, prompts: list[str] | list[list[str]], target: NDArray[Any]
     ) -> Callable[[LanguageModel], float]:
         def closeness(lm: LanguageModel) -> float:
             return -float(

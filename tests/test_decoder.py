@@ -119,6 +119,51 @@ def test_labels_of_the_same_text_are_refused():
         LabelDecoder(words="labels").fit(y)
 
 
+def test_the_temperature_divides_log_probabilities():
+    scores = log([[0.2, 0.8]])
+
+    flat = LabelDecoder(temperature=2.0).fit([0, 1])
+    same = LabelDecoder().fit([0, 1])
+
+    root = np.sqrt([[0.2, 0.8]])
+    np.testing.assert_allclose(
+        flat.predict_proba(FixedScores(scores), ["0"]), root / root.sum(), rtol=1e-12
+    )
+    assert (same.temperature_, flat.temperature_) == (1.0, 2.0)
+
+
+def test_the_temperature_is_fitted_to_the_least_log_loss():
+    rng = np.random.RandomState(0)
+    scores = log(rng.dirichlet([1, 1, 1], size=2000))
+    # Labels drawn from the probabilities, which are then made too sure by three times.
+    labels = np.array(["a", "b", "c"])[
+        (np.exp(scores).cumsum(axis=1) < rng.uniform(size=(2000, 1))).sum(axis=1)
+    ]
+    lm, prompts = ScoresByPrompt(3 * scores), [str(i) for i in range(2000)]
+    decoder = LabelDecoder().fit(labels)
+
+    assert decoder.calibrate(lm, prompts, labels) is decoder
+
+    assert decoder.temperature_ == pytest.approx(3.0, rel=0.05)
+    np.testing.assert_allclose(
+        decoder.predict_proba(lm, prompts), np.exp(scores), atol=0.02
+    )
+    given = LabelDecoder(temperature=1.5).fit(labels).calibrate(lm, prompts, labels)
+    assert given.temperature_ == 1.5
+
+
+def test_the_probabilities_of_several_wordings_are_averaged():
+    lm = ScoresByPrompt(log([[0.2, 0.8], [0.6, 0.4], [1.0, 0.0]]))
+    decoder = LabelDecoder().fit([0, 1])
+
+    proba = decoder.predict_proba(lm, [["0", "1"], ["1", "2"]])
+
+    np.testing.assert_allclose(proba, [[0.4, 0.6], [0.8, 0.2]], rtol=1e-12)
+    even = LabelDecoder(temperature=1e9).fit([0, 1])
+    proba = even.predict_proba(lm, [["0", "1"], ["1", "0"]])
+    np.testing.assert_allclose(proba, 0.5, atol=1e-6)
+
+
 # Numbers
 
 FIVE = NumberDecoder(grid="plain", low=0, high=4).fit([0.0, 1.0, 2.0, 3.0, 4.0])
@@ -175,6 +220,15 @@ def test_very_negative_scores_still_have_a_median():
     point, std = FIVE.predict(FixedScores(scores), ["0"], return_std=True)
 
     np.testing.assert_allclose([point[0], std[0]], [0.5, 3**-0.5], rtol=1e-9)
+
+
+def test_the_distributions_of_several_wordings_are_averaged():
+    lm = ScoresByPrompt(log(np.eye(5)))
+
+    one = FIVE.predict_distribution(lm, [["0", "4"], ["1", "4"]])
+
+    np.testing.assert_allclose(np.exp(one.log_mass[0]), [0.5, 0.5, 0, 0, 0])
+    np.testing.assert_allclose(one.mean, [0.5, 4.0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("point", ["median", "mean"])

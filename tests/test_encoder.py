@@ -635,6 +635,50 @@ def test_one_seed_augments_alike_and_another_call_does_not():
     assert encoder.augment(table, np.random.RandomState(3)) == first != second
 
 
+@pytest.mark.parametrize("numbers", ["plain", "scaled"])
+def test_wordings_differ_in_their_jitter_and_are_the_same_for_each_row(numbers):
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"])
+    table.loc[3, "a"] = np.nan
+    encoder = RowEncoder(
+        numbers=numbers, digits=6, jitter=0.1, shuffle_columns=True, question="?"
+    ).fit(table)
+
+    wordings = encoder.reword(table, 5)
+
+    assert wordings[0] == encoder.transform(table)
+    assert all(len(set(row)) > 1 for row in zip(*wordings, strict=True))
+    alone = [encoder.reword(table[i : i + 1], 5) for i in range(60)]
+    assert [[row[0] for row in wording] for wording in zip(*alone, strict=True)] == (
+        wordings
+    )
+    assert any(prompt.startswith("b is") for prompt in wordings[1] + wordings[2])
+
+
+def test_the_jitters_of_two_wordings_cancel():
+    table = pd.DataFrame({"a": np.random.RandomState(0).normal(size=50)})
+    encoder = RowEncoder(jitter=0.2, digits=9, question="?").fit(table)
+
+    wordings = encoder.reword(table, 3)
+
+    plain, up, down = np.array(
+        [
+            [float(p.removeprefix("a is ").removesuffix(". ?")) for p in wording]
+            for wording in wordings
+        ]
+    )
+    np.testing.assert_allclose((up + down) / 2, plain, atol=1e-6)
+    np.testing.assert_allclose(up - plain, (up - plain)[0], atol=1e-6)
+    assert 0 < abs((up - plain)[0]) < 1
+
+
+def test_rewording_leaves_no_words_out():
+    table = pd.DataFrame({"note": [f"two words {i}" for i in range(30)]})
+    encoder = RowEncoder(word_dropout=0.9, question="?").fit(table)
+
+    assert encoder.reword(table, 2) == [encoder.transform(table)] * 2
+
+
 # Weights
 
 

@@ -147,6 +147,56 @@ def test_the_crps_is_a_scorer_of_regressors_and_of_pipelines(regressor):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+# Calibration and averaging
+
+
+def test_early_stoppings_rows_fit_the_temperature():
+    tuner = FineTuner(max_steps=20, early_stopping=True, validation_fraction=0.3)
+    classifier = LIFTClassifier(finetuner=tuner, random_state=0)
+
+    classifier.fit(X_TRAIN, LABELS_TRAIN)
+
+    temperature = classifier.decoder_.temperature_
+    assert temperature != 1.0
+    fixed = clone(classifier).set_params(decoder__temperature=1.0)
+    plain = fixed.fit(X_TRAIN, LABELS_TRAIN).predict_log_proba(X_NEW)
+    scaled = np.exp(plain / temperature)
+    np.testing.assert_allclose(
+        classifier.predict_proba(X_NEW),
+        scaled / scaled.sum(axis=1, keepdims=True),
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("kind", [LIFTClassifier, LIFTRegressor])
+def test_a_prediction_is_the_mean_over_the_wordings(kind):
+    estimator = kind(finetuner=TUNER, random_state=0).set_params(
+        encoder__jitter=0.5, decoder__n_wordings=3
+    )
+    numbers = kind is LIFTRegressor
+    estimator.fit(X_TRAIN, Y_TRAIN if numbers else LABELS_TRAIN)
+
+    def proba(prompts):
+        if numbers:
+            distribution = estimator.decoder_.predict_distribution(
+                estimator.language_model_, prompts
+            )
+            return np.exp(distribution.log_mass)
+        return estimator.decoder_.predict_proba(estimator.language_model_, prompts)
+
+    wordings = estimator.encoder_.reword(X_NEW, 3)
+    each = [proba(prompts) for prompts in wordings]
+    assert not np.allclose(each[0], each[1], atol=1e-3)
+    np.testing.assert_allclose(proba(wordings), np.mean(each, axis=0), atol=1e-9)
+    found = estimator.predict(X_NEW) if numbers else estimator.predict_proba(X_NEW)
+    if numbers:
+        mean = estimator.predict_distribution(X_NEW)
+        np.testing.assert_array_equal(found, mean.median)
+        np.testing.assert_allclose(np.exp(mean.log_mass), np.mean(each, axis=0))
+    else:
+        np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-9)
+
+
 # Draws
 
 
