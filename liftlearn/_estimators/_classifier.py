@@ -1,0 +1,376 @@
+"""The classifier: labels in, probabilities of classes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from liftlearn._decoder import LabelDecoder
+from liftlearn._distribution import sample_index
+from liftlearn._encoder import RowEncoder
+from liftlearn._estimators._base import (
+    ESTIMATORS,
+    LIFT,
+    check_coverage,
+    conformal_quantile,
+)
+from liftlearn._finetuner import FineTuner
+from liftlearn._language_model import LanguageModel
+from liftlearn._validation import (
+    HasMethods,
+    StrOptions,
+    _fit_context,
+    check_sample_weight,
+    check_table,
+    check_target,
+)
+
+
+class LIFTClassifier(ClassifierMixin, LIFT):
+    """Classify the rows of a table with a fine-tuned causal language model.
+
+    Each row is written as a sentence, the model is fine-tuned to answer with the row's
+    class, and the probability of each class is read from the model [1]_.
+
+    Parameters
+    ----------
+    model : str, PathLike or None, default=None
+        The causal language model: a name on the Hugging Face hub or a folder. None is
+        the embedded model: tiny, pretrained on synthetic tables, fine-tuned in seconds.
+    encoder : RowEncoder, default=None
+        Writes rows as sentences. None is ``RowEncoder()``.
+    finetuner : FineTuner, default=None
+        Fine-tunes the model. None is ``FineTuner()``.
+    decoder : LabelDecoder, default=None
+        Chooses the classes' words and reads their probabilities. None is
+        ``LabelDecoder()``.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class, which multiplies the rows' weights. ``"balanced"`` gives
+        all classes the same sum. None gives all of them 1.
+    device : str, default=None
+        Where to run, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there is
+        one.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows' order and wording. An int makes fits repeatable.
+    verbose : int, default=0
+        Above 0 a progress bar is shown while fitting.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The distinct labels, sorted.
+    n_features_in_ : int
+        Number of columns seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in `fit`, where all of them are strings.
+    encoder_, finetuner_, decoder_
+        The fitted parts; ``finetuner_.history_`` tells how training went.
+    language_model_ : LanguageModel
+        The tuned model.
+
+    See Also
+    --------
+    LIFTRegressor : The same for numbers.
+
+    Notes
+    -----
+    A row's weight means repetition: rows of weight zero are dropped, equal rows with
+    equal labels are one row with the sum of their weights, and rows are met in training
+    in proportion to their weights.
+
+    References
+    ----------
+    .. [1] T. Dinh et al., "LIFT: Language-Interfaced Fine-Tuning for Non-Language
+       Machine Learning Tasks", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from liftlearn import LIFTClassifier
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> classifier = LIFTClassifier(random_state=0).fit(X, y)
+    >>> classifier.predict(X.iloc[[0, 75]])
+    array([0, 1])
+    """
+
+    _parts: ClassVar[dict[str, type[BaseEstimator]]] = {
+        "encoder": RowEncoder,
+        "finetuner": FineTuner,
+        "decoder": LabelDecoder,
+    }
+    _task = "classification"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **LIFT._parameter_constraints,
+        "decoder": [HasMethods(["fit", "predict_proba"]), None],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | None = None,
+        *,
+        encoder: Any = None,
+        finetuner: Any = None,
+        decoder: Any = None,
+        class_weight: Any = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.finetuner = finetuner
+        self.decoder = decoder
+        self.class_weight = class_weight
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # scikit-learn has no types, nor has its decorator.
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Fine-tune the model on a table and its labels.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            The table: numbers, categories, text, dates; cells may be missing. Any
+            dataframe that narwhals reads is taken.
+        y : array-like of shape (n_samples,)
+            The labels. The name of a pandas series is used in the question where the
+            wording has one.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts. None counts each once.
+
+        Returns
+        -------
+        self : LIFTClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If the table, the labels or a parameter can't be used, or a row is longer
+            than the model can read.
+        """
+        table = check_table(self, X, reset=True)
+        target = self._checked_target(y, table)
+        weight = check_sample_weight(sample_weight, table)
+        factor = _class_weight(self.class_weight, target, weight)
+        weight = check_sample_weight(weight * factor, table)
+        self._fit(table, y, target, weight)
+        self.classes_ = self.decoder_.classes_
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of ``classes_``; each row sums to 1.
+        """
+        prompts = self._new_prompts(X)
+        proba: NDArray[np.float64] = self.decoder_.predict_proba(
+            self.language_model_, prompts
+        )
+        return proba
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Natural logarithms, in the order of ``classes_``.
+        """
+        return np.log(self.predict_proba(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+
+        Returns
+        -------
+        label : ndarray of shape (n_samples,)
+            One of ``classes_`` for each row.
+        """
+        proba = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return labels
+
+    def predict_set(self, X: Any, coverage: float = 0.9) -> NDArray[np.bool_]:
+        """Return a set of classes for each row that holds the true one.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A table with the columns seen in `fit`.
+        coverage : float, default=0.9
+            The share of rows whose set holds their class, in (0, 1).
+
+        Returns
+        -------
+        member : ndarray of shape (n_samples, n_classes)
+            Whether each class, in the order of ``classes_``, is in the row's set.
+
+        Notes
+        -----
+        After `conformalize`, a set holds the classes that are no less probable than the
+        true ones of that share of the held-out rows were [1]_. These are the smallest
+        sets with that coverage; one is empty where no class is probable enough.
+        Without, it holds the most probable classes that together reach the coverage,
+        which is right as far as the model's probabilities are.
+
+        References
+        ----------
+        .. [1] M. Sadinle, J. Lei, L. Wasserman, "Least Ambiguous Set-Valued Classifiers
+           with Bounded Error Levels", JASA 2019.
+        """
+        check_coverage(coverage)
+        proba = self.predict_proba(X)
+        if hasattr(self, "conformity_scores_"):
+            farthest = conformal_quantile(self.conformity_scores_, coverage)
+            return 1 - proba <= farthest
+        order = np.argsort(-proba, axis=1, kind="stable")
+        ranked = np.take_along_axis(proba, order, axis=1)
+        is_needed = ranked.cumsum(axis=1) - ranked < coverage
+        member = np.empty(proba.shape, bool)
+        np.put_along_axis(member, order, is_needed, axis=1)
+        return member
+
+    def sample_y(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        *,
+        temperature: float = 1.0,
+        random_state: Any = None,
+    ) -> NDArray[Any]:
+        """Draw labels from each row's probabilities, as LIFT does from the model.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_rows, n_features)
+            A table with the columns seen in `fit`.
+        n_samples : int, default=1
+            How many labels are drawn for each row.
+        temperature : float, default=1.0
+            Probabilities are raised to the power of its inverse: below 1 the probable
+            becomes more so, above 1 less.
+        random_state : int, RandomState instance or None, default=None
+            Draws the labels.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_rows, n_samples)
+            Draws from ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If the temperature is not positive.
+        """
+        drawn = sample_index(
+            self.predict_log_proba(X), n_samples, temperature, random_state
+        )
+        labels: NDArray[Any] = self.classes_[drawn]
+        return labels
+
+    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
+        _refuse_missing_labels(y)
+        target = check_target(self, y, table)
+        check_classification_targets(target)
+        return target
+
+    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+        unknown = np.setdiff1d(target, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"y holds labels that fit has not seen: {unknown.tolist()!r}. Leave "
+                "their rows out, or fit with some of them."
+            )
+        column = np.searchsorted(self.classes_, target)
+        return 1 - self.predict_proba(X)[np.arange(len(target)), column]
+
+    def _monitor(
+        self, prompts: list[str] | list[list[str]], target: NDArray[Any]
+    ) -> Callable[[LanguageModel], float]:
+        def accuracy(lm: LanguageModel) -> float:
+            proba = self.decoder_.predict_proba(lm, prompts)
+            predicted = self.decoder_.classes_[proba.argmax(axis=1)]
+            return float(accuracy_score(target, predicted))
+
+        return accuracy
+
+
+ESTIMATORS["LIFTClassifier"] = LIFTClassifier
+
+
+def _refuse_missing_labels(y: Any) -> None:
+    """Raise if a label is missing; scikit-learn's check knows float nan alone."""
+    missing = np.flatnonzero(pd.isna(np.asarray(y, dtype=object)))
+    if y is not None and len(missing):
+        raise ValueError(
+            f"Input y contains NaN: the label of row {missing[0]} is missing. Drop the "
+            "rows without a label."
+        )
+
+
+def _class_weight(
+    class_weight: Any, target: NDArray[Any], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weight of each row's class.
+
+    >>> _class_weight("balanced", np.array(["a", "a", "b"]), np.array([1.0, 3.0, 1.0]))
+    array([0.625, 0.625, 2.5  ])
+    """
+    if class_weight is None:
+        return np.ones(len(target))
+    labels, index = np.unique(target, return_inverse=True)
+    factor = np.ones(len(labels))
+    if isinstance(class_weight, dict):
+        # scikit-learn's function looks the label "1" up as the number 1.
+        names = labels.tolist()
+        missing = [name for name in names if name not in class_weight]
+        unknown = [name for name in class_weight if name not in names]
+        if missing and unknown:
+            raise ValueError(
+                f"class_weight has a weight for {unknown!r}, which is no class, and "
+                f"none for {missing!r}. Write the classes as they stand in y."
+            )
+        factor[:] = [class_weight.get(name, 1.0) for name in names]
+    else:
+        present = weight > 0  # a class of no weight has no rows
+        met = np.unique(index[present])
+        factor[met] = compute_class_weight(
+            class_weight,
+            classes=met,
+            y=index[present],
+            sample_weight=weight[present],
+        )
+    return factor[index]

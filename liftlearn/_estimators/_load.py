@@ -1,0 +1,61 @@
+"""A saved estimator, whichever it is."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+from liftlearn._estimators._base import ESTIMATORS
+from liftlearn._estimators._classifier import LIFTClassifier
+from liftlearn._estimators._regressor import LIFTRegressor
+from liftlearn._saving import load_fitted
+
+
+def load(
+    folder: str | PathLike[str], *, device: str | None = None
+) -> LIFTClassifier | LIFTRegressor:
+    """Load an estimator that was saved with its ``save`` method.
+
+    The folder holds safetensors and JSON: nothing in it is executed. Every file is
+    compared with the sha256 that was saved; this finds damage, not forgery.
+
+    Parameters
+    ----------
+    folder : str or PathLike
+        The folder.
+    device : str, default=None
+        Where the model runs, such as ``"cpu"`` or ``"cuda:0"``. None is the
+        estimator's own ``device`` where this machine has it, else a GPU where there is
+        one. The estimator's parameter stays as it was.
+
+    Returns
+    -------
+    estimator : LIFTClassifier or LIFTRegressor
+        The fitted estimator: parameters, attributes and predictions are those of the
+        one that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, or a file of it, does not exist.
+    ValueError
+        If a file is not as it was saved, or a newer version of liftlearn saved it.
+
+    See Also
+    --------
+    LIFTClassifier.save : Saves a classifier.
+    LIFTRegressor.save : Saves a regressor.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.datasets import load_iris
+    >>> from liftlearn import FineTuner, LIFTClassifier, load
+    >>> X, y = load_iris(return_X_y=True)
+    >>> tuner = FineTuner(max_steps=10)
+    >>> with TemporaryDirectory() as folder:
+    ...     LIFTClassifier(finetuner=tuner).fit(X, y).save(folder)
+    ...     load(folder).classes_
+    array([0, 1, 2])
+    """
+    estimator: LIFTClassifier | LIFTRegressor = load_fitted(folder, device, ESTIMATORS)
+    return estimator
