@@ -1,6 +1,7 @@
 """Learn tables through language: LIFT as scikit-learn estimators."""
 
 from liftlearn._decoder import LabelDecoder, NumberDecoder
+from liftlearn._displays import DensityDisplay, IntervalDisplay, TrainingDisplay
 from liftlearn._distribution import NumberDistribution
 from liftlearn._encoder import RowEncoder
 from liftlearn._estimators import LIFTClassifier, LIFTRegressor, load, neg_crps_scorer
@@ -8,7 +9,9 @@ from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
 
 __all__ = [
+    "DensityDisplay",
     "FineTuner",
+    "IntervalDisplay",
     "LIFTClassifier",
     "LIFTRegressor",
     "LabelDecoder",
@@ -16,6 +19,7 @@ __all__ = [
     "NumberDecoder",
     "NumberDistribution",
     "RowEncoder",
+    "TrainingDisplay",
     "load",
     "neg_crps_scorer",
 ]

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -20,6 +21,17 @@ def test_the_first_steps_compare_with_other_models_on_both_tables(capsys):
         assert words.count(name) == 1
     for name in ["LIFTRegressor", "linear regression"]:
         assert words.count(name) == 1
+
+
+def test_intervals_are_nearer_to_their_promise_when_conformalised(capsys):
+    runpy.run_path(str(EXAMPLES / "plot_uncertainty.py"), run_name="__main__")
+
+    lines = capsys.readouterr().out.splitlines()
+    (held,) = [line for line in lines if line.startswith("conformalised")]
+    shares = [int(share) for share in re.findall(r"(\d+)%", held)]
+    np.testing.assert_allclose(shares, [50, 80, 90], atol=8)
+    spreads = [float(line.split()[-1]) for line in lines if line.startswith("noise")]
+    assert spreads == sorted(spreads)
 
 
 @pytest.fixture

@@ -1,0 +1,313 @@
+"""Plots of what scikit-learn's displays lack: bands, densities, training.
+
+They are made from a fitted estimator and drawn by matplotlib, as scikit-learn's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from liftlearn._distribution import NumberDistribution
+
+Floats = NDArray[np.float64]
+
+
+class IntervalDisplay:
+    """Predictive bands of a regressor along one column, or from low to high.
+
+    Made by `from_estimator`; needs matplotlib (``pip install 'liftlearn[plot]'``).
+
+    Parameters
+    ----------
+    place : ndarray of shape (n_samples,)
+        Where each row stands on the horizontal axis.
+    median : ndarray of shape (n_samples,)
+        The medians.
+    intervals : dict of float to ndarray of shape (n_samples, 2)
+        Lower and upper ends, by their coverage.
+    y : ndarray of shape (n_samples,) or None
+        The true numbers.
+    label : str
+        What the horizontal axis shows.
+
+    Attributes
+    ----------
+    ax_, figure_
+        Where it was drawn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from liftlearn import FineTuner, IntervalDisplay, LIFTRegressor
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> regressor = LIFTRegressor(finetuner=FineTuner(max_steps=10), random_state=0)
+    >>> display = IntervalDisplay.from_estimator(regressor.fit(X, y), X, y, x="bmi")
+    >>> display.ax_.get_xlabel()
+    'bmi'
+    """
+
+    def __init__(
+        self,
+        place: Floats,
+        median: Floats,
+        intervals: dict[float, Floats],
+        y: Floats | None,
+        label: str,
+    ) -> None:
+        self.place = place
+        self.median = median
+        self.intervals = intervals
+        self.y = y
+        self.label = label
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        x: Any = None,
+        coverages: Sequence[float] = (0.5, 0.9),
+        ax: Any = None,
+    ) -> Self:
+        """Predict and draw.
+
+        Parameters
+        ----------
+        estimator : LIFTRegressor
+            Fitted; a conformalised one shows what it promises.
+        X : dataframe or array-like of shape (n_samples, n_features)
+            The rows.
+        y : array-like of shape (n_samples,), default=None
+            Their true numbers, drawn as points.
+        x : column name, or int for an array, default=None
+            The column along which the bands are drawn: of a function of one variable
+            the bands are its whole shape. None puts the rows in the order of their
+            medians.
+        coverages : sequence of float, default=(0.5, 0.9)
+            One band for each, in (0, 1).
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : IntervalDisplay
+            What was drawn.
+        """
+        median = estimator.predict_quantiles(X, [0.5])[:, 0]
+        intervals = {c: estimator.predict_interval(X, c) for c in coverages}
+        if x is None:
+            place = np.empty(len(median))
+            place[np.argsort(median, kind="stable")] = np.arange(len(median))
+            label = "rows by predicted median"
+        else:
+            column = X[x] if isinstance(X, pd.DataFrame) else np.asarray(X)[:, x]
+            place, label = np.asarray(column, dtype=np.float64), str(x)
+        known = None if y is None else np.asarray(y, dtype=np.float64)
+        return cls(place, median, intervals, known, label).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the bands, the medians and the true numbers.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : IntervalDisplay
+            The display.
+        """
+        self.ax_ = _axes(ax)
+        self.figure_ = self.ax_.figure
+        order = np.argsort(self.place, kind="stable")
+        place = self.place[order]
+        for coverage in sorted(self.intervals, reverse=True):
+            lower, upper = self.intervals[coverage][order].T
+            self.ax_.fill_between(
+                place, lower, upper, color="C0", alpha=0.25, label=f"{coverage:.0%}"
+            )
+        self.ax_.plot(place, self.median[order], color="C0", label="median")
+        if self.y is not None:
+            self.ax_.plot(place, self.y[order], ".", color="C1", ms=3, label="true")
+        self.ax_.set(xlabel=self.label, ylabel="target")
+        self.ax_.legend()
+        return self
+
+
+class DensityDisplay:
+    """The densities that a regressor predicts for some rows.
+
+    Made by `from_estimator`; needs matplotlib (``pip install 'liftlearn[plot]'``).
+
+    Parameters
+    ----------
+    distribution : NumberDistribution
+        One distribution for each row.
+    y : ndarray of shape (n_samples,) or None
+        The true numbers.
+
+    Attributes
+    ----------
+    ax_, figure_
+        Where it was drawn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from liftlearn import DensityDisplay, FineTuner, LIFTRegressor
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> regressor = LIFTRegressor(finetuner=FineTuner(max_steps=10), random_state=0)
+    >>> display = DensityDisplay.from_estimator(regressor.fit(X, y), X[:3], y[:3])
+    >>> len(display.distribution)
+    3
+    """
+
+    def __init__(self, distribution: NumberDistribution, y: Floats | None) -> None:
+        self.distribution = distribution
+        self.y = y
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: ArrayLike | None = None, *, ax: Any = None
+    ) -> Self:
+        """Predict and draw.
+
+        Parameters
+        ----------
+        estimator : LIFTRegressor
+            Fitted.
+        X : dataframe or array-like of shape (n_samples, n_features)
+            A few rows.
+        y : array-like of shape (n_samples,), default=None
+            Their true numbers, drawn as dashed lines.
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : DensityDisplay
+            What was drawn.
+        """
+        known = None if y is None else np.asarray(y, dtype=np.float64)
+        return cls(estimator.predict_distribution(X), known).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw a density for each row.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : DensityDisplay
+            The display.
+        """
+        self.ax_ = _axes(ax)
+        self.figure_ = self.ax_.figure
+        edges = self.distribution.edges
+        for row, log_mass in enumerate(self.distribution.log_mass):
+            density = np.exp(log_mass) / np.diff(edges)
+            self.ax_.stairs(density, edges, color=f"C{row}", label=f"row {row}")
+            if self.y is not None:
+                self.ax_.axvline(self.y[row], color=f"C{row}", linestyle="--")
+        self.ax_.set(xlabel="target", ylabel="density")
+        self.ax_.legend()
+        return self
+
+
+class TrainingDisplay:
+    """How the loss, and the monitored metric, went from epoch to epoch.
+
+    Made by `from_estimator`; needs matplotlib (``pip install 'liftlearn[plot]'``).
+
+    Parameters
+    ----------
+    history : list of dict
+        A record for each epoch, as ``FineTuner.history_`` has them.
+
+    Attributes
+    ----------
+    ax_, figure_
+        Where it was drawn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from liftlearn import FineTuner, LIFTClassifier, TrainingDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> tuner = FineTuner(max_steps=10)
+    >>> classifier = LIFTClassifier(finetuner=tuner, random_state=0).fit(X, y)
+    >>> display = TrainingDisplay.from_estimator(classifier)
+    >>> display.ax_.get_ylabel()
+    'loss'
+    """
+
+    def __init__(self, history: list[dict[str, Any]]) -> None:
+        self.history = history
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
+        """Read the history and draw.
+
+        Parameters
+        ----------
+        estimator : LIFTClassifier or LIFTRegressor
+            Fitted.
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : TrainingDisplay
+            What was drawn.
+        """
+        return cls(estimator.finetuner_.history_).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the loss, and the metric that early stopping watched on its own axis.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : TrainingDisplay
+            The display.
+        """
+        self.ax_ = _axes(ax)
+        self.figure_ = self.ax_.figure
+        epochs = np.arange(1, len(self.history) + 1)
+        self.ax_.plot(epochs, [epoch["loss"] for epoch in self.history], color="C0")
+        self.ax_.set(xlabel="epoch", ylabel="loss")
+        monitored = [epoch["monitored"] for epoch in self.history]
+        if any(metric is not None for metric in monitored):
+            twin = self.ax_.twinx()
+            twin.plot(epochs, monitored, color="C1")
+            twin.set(ylabel="monitored metric")
+        return self
+
+
+def _axes(ax: Any) -> Any:
+    """Return the given axes, or those of a new figure."""
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError(
+            "Drawing needs matplotlib, which is not installed. Run "
+            "pip install 'liftlearn[plot]'."
+        ) from error
+    return pyplot.subplots()[1]
