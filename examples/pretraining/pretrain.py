@@ -2,7 +2,7 @@
 
 For each synthetic table a copy of the model is fine-tuned just as ``fit`` does it, with
 the package's own encoder, answers and `FineTuner`, and the model moves a part of the
-way that the copy went. On half of the tables no row is read twice, and the way is the
+way that the copy went. On most of the tables no row is read twice, and the way is the
 whole one: Reptile [1]_. On the others a few rows are read again and again, as in a
 small table, and the way is that of some last steps on rows of the same table that were
 not among them: first-order MAML [2]_, which teaches the model to learn from few rows
@@ -68,7 +68,7 @@ N_SLOTS, N_LEVELS, N_CODES = 128, 64, 128
 CONTEXT = 4096
 # The share of a copy's way that the model moves: of a whole way, and of one that is
 # made of the last steps alone. And how much the average forgets.
-OUTER_STEP, OUTER_STEP_LAST = 0.4, 0.8
+OUTER_STEP, OUTER_STEP_LAST = 0.4, 0.6
 AVERAGE_POWER = 7.0
 # Tables under way at once; each starts from the weights that many tables before it.
 WINDOW = 4
@@ -357,7 +357,7 @@ def run_task(
     lm = LanguageModel(model, lm.tokenizer)
 
     n_steps = int(np.exp(rng.uniform(np.log(20), np.log(100))))
-    is_repeated = rng.uniform() < 0.5
+    is_repeated = rng.uniform() < 0.25
     if is_repeated:
         n_epochs = int(np.exp(rng.uniform(0, np.log(20))))
         n_support = max(24, 32 * n_steps // n_epochs)
