@@ -25,6 +25,8 @@ Prompts = Sequence[str] | Sequence[Sequence[str]]
 _N_WORDINGS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
 # Where a temperature is looked for: from a twentieth to twenty.
 _LOG_TEMPERATURES = (-3.0, 3.0)
+# How sure few rows make a model, see docs/design.md.
+_FEW_ROWS, _MOST_TEMPERATURE = 200, 3.0
 
 
 class Scorer(Protocol):
@@ -44,10 +46,12 @@ class LabelDecoder(BaseEstimator):
         The answer of each class: a short code word; the label's own text; a word given
         for each label; or words in the order of the sorted labels. ``"auto"`` is the
         model's preference, and ``"labels"`` for a model without one.
-    temperature : float or "auto", default="auto"
+    temperature : float, "small_sample" or "auto", default="auto"
         Log-probabilities are divided by it: above 1 the classes become more alike.
-        ``"auto"`` is the one of least log-loss on the rows that early stopping sets
-        aside [1]_, and 1 without such rows.
+        ``"small_sample"`` is ``min(1 + 200 / n_samples, 3)``, for a model that was
+        tuned on few rows for many epochs and is too sure; ``"auto"`` is the model's
+        preference, and 1 for a model without one. Instead of either, the temperature
+        of least log-loss is taken [1]_ where early stopping sets rows aside.
     n_wordings : int or "auto", default="auto"
         In how many ways each row is written for a prediction, which is the mean of
         their probabilities. ``"auto"`` is the model's preference, and 1 for a model
@@ -81,7 +85,7 @@ class LabelDecoder(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "words": [StrOptions({"auto", "codes", "labels"}), Mapping, "array-like"],
         "temperature": [
-            StrOptions({"auto"}),
+            StrOptions({"auto", "small_sample"}),
             Interval(Real, 0, None, closed="neither"),
         ],
         "n_wordings": _N_WORDINGS,
@@ -106,7 +110,7 @@ class LabelDecoder(BaseEstimator):
         y : array-like of shape (n_samples,)
             The labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Not used.
+            Rows of weight zero are no samples to the temperature.
 
         Returns
         -------
@@ -122,14 +126,20 @@ class LabelDecoder(BaseEstimator):
         words = "labels" if _is_auto(self.words) else self.words
         self.classes_ = np.unique(np.asarray(y))
         self.answers_ = LabelAnswers(self.classes_, words)
-        self.temperature_ = (
-            1.0 if _is_auto(self.temperature) else float(self.temperature)
-        )
+        self.temperature_ = self._temperature(y, sample_weight)
         self.n_wordings_ = 1 if _is_auto(self.n_wordings) else self.n_wordings
         return self
 
+    def _temperature(self, y: ArrayLike, sample_weight: ArrayLike | None) -> float:
+        """Return the temperature in use as long as none is fitted."""
+        if self.temperature != "small_sample":
+            return 1.0 if _is_auto(self.temperature) else float(self.temperature)
+        weight = np.ones(len(np.asarray(y))) if sample_weight is None else sample_weight
+        n_samples = np.count_nonzero(weight)
+        return min(1 + _FEW_ROWS / n_samples, _MOST_TEMPERATURE)
+
     def calibrate(self, lm: Scorer, prompts: Prompts, y: ArrayLike) -> LabelDecoder:
-        """Fit the temperature, where it is ``"auto"``, on rows not trained on.
+        """Fit the temperature, unless it is a number, on rows not trained on.
 
         Parameters
         ----------
@@ -145,7 +155,7 @@ class LabelDecoder(BaseEstimator):
         self : LabelDecoder
             The decoder, with its ``temperature_``.
         """
-        if not _is_auto(self.temperature):
+        if not isinstance(self.temperature, str):
             return self
         log_prob = _log_probabilities(lm, prompts, self.answers_.texts)
         rows, own = np.arange(len(log_prob)), self.answers_.write(np.asarray(y))

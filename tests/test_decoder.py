@@ -132,6 +132,19 @@ def test_the_temperature_divides_log_probabilities():
     assert (same.temperature_, flat.temperature_) == (1.0, 2.0)
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "temperature"), [(50, 3.0), (100, 3.0), (400, 1.5), (20000, 1.01)]
+)
+def test_few_samples_make_a_model_too_sure(n_samples, temperature):
+    labels, weight = [0, 1] * (n_samples // 2), np.repeat([1, 0], [n_samples, 100])
+
+    decoder = LabelDecoder(temperature="small_sample").fit(labels)
+    assert decoder.temperature_ == pytest.approx(temperature)
+
+    decoder.fit(labels + [0] * 100, sample_weight=5 * weight)
+    assert decoder.temperature_ == pytest.approx(temperature)
+
+
 def test_the_temperature_is_fitted_to_the_least_log_loss():
     rng = np.random.RandomState(0)
     scores = log(rng.dirichlet([1, 1, 1], size=2000))
@@ -148,8 +161,10 @@ def test_the_temperature_is_fitted_to_the_least_log_loss():
     np.testing.assert_allclose(
         decoder.predict_proba(lm, prompts), np.exp(scores), atol=0.02
     )
-    given = LabelDecoder(temperature=1.5).fit(labels).calibrate(lm, prompts, labels)
-    assert given.temperature_ == 1.5
+    few = LabelDecoder(temperature="small_sample").fit(labels)
+    assert few.calibrate(lm, prompts, labels).temperature_ == decoder.temperature_
+    given = LabelDecoder(temperature=1.5).fit(labels)
+    assert given.calibrate(lm, prompts, labels).temperature_ == 1.5
 
 
 def test_the_probabilities_of_several_wordings_are_averaged():

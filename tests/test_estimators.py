@@ -938,8 +938,8 @@ def test_free_text_and_label_words_are_learnt_better_than_from_random_weights(
     random_folder,
 ):
     rng = np.random.RandomState(0)
-    words = ["good lovely fine warm".split(), "poor dull cold broken".split()]
-    things = "food rooms staff view music garden price bread".split()
+    words = [["good", "lovely", "fine", "warm"], ["poor", "dull", "cold", "broken"]]
+    things = ["food", "rooms", "staff", "view", "music", "garden", "price", "bread"]
     mood, numbers = rng.randint(2, size=400), rng.normal(size=(400, 4))
     score = 2 * mood - 1 + numbers[:, 0] - numbers[:, 1] + 0.2 * rng.normal(size=400)
     labels = np.array(["leaves", "thinks", "stays"])[np.digitize(score, [-0.8, 0.8])]

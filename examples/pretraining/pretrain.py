@@ -183,7 +183,7 @@ def _byte(value: int) -> str:
 def preferences() -> dict[str, Any]:
     """Return what the model's configuration says under ``liftlearn``."""
     tasks = {
-        "classification": ("y?", {"words": "codes"}),
+        "classification": ("y?", {"words": "codes", "temperature": "small_sample"}),
         "regression": ("y=", {"grid": "scaled", "spacing": "uniform"}),
     }
     return {"precision": "float64"} | {
