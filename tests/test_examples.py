@@ -99,3 +99,34 @@ def test_the_speed_benchmark_compares_training_with_a_matrix_product(
     printed = capsys.readouterr().out
     assert "Trainer, no" in printed
     assert "GFLOP/s" in printed
+
+
+def test_the_functions_benchmark_compares_with_classical_regressors(
+    capsys, monkeypatch
+):
+    arguments = ["--functions", "linear", "--columns", "1", "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", ["functions.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "benchmarks/functions.py"), run_name="__main__")
+
+    heads, _, row = capsys.readouterr().out.splitlines()
+    scores = dict(zip(heads.split(" | "), row.split(" | "), strict=True))
+    assert 0 < float(scores["Gaussian process"]) < float(scores["liftlearn"]) < 0.3
+    assert scores["LIFT/GPT-3 |"] == "0.064 |"
+
+
+def test_the_uncertainty_benchmark_measures_every_method(folder, capsys, monkeypatch):
+    out = folder / "out.csv"
+    arguments = [str(folder), "--sets", "one", "two", "--seeds", "0", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["uncertainty.py", *arguments])
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+
+    runpy.run_path(str(EXAMPLES / "benchmarks/uncertainty.py"), run_name="__main__")
+
+    records = pd.read_csv(out)
+    regression = records[records["set"] == "two"]
+    assert regression.groupby("method").size().tolist() == [7, 7, 7]
+    assert set(records["method"]) > {"logistic regression", "Gaussian process"}
+    covered = records[records["measure"] == "covered"]["value"]
+    assert covered.between(0, 1).all()
+    assert "ECE:" in capsys.readouterr().out

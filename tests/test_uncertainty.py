@@ -15,8 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from liftlearn import (
     FineTuner,
+    LabelDecoder,
     LIFTClassifier,
     LIFTRegressor,
+    NumberDecoder,
     load,
     neg_crps_scorer,
 )
@@ -170,10 +172,12 @@ def test_early_stoppings_rows_fit_the_temperature():
 
 @pytest.mark.parametrize("kind", [LIFTClassifier, LIFTRegressor])
 def test_a_prediction_is_the_mean_over_the_wordings(kind):
-    estimator = kind(finetuner=TUNER, random_state=0).set_params(
-        encoder__jitter=0.5, decoder__n_wordings=3
-    )
     numbers = kind is LIFTRegressor
+    decoder = NumberDecoder(n_wordings=3)
+    if not numbers:
+        decoder = LabelDecoder(n_wordings=3, temperature=1.0)
+    estimator = kind(decoder=decoder, finetuner=TUNER, random_state=0)
+    estimator.set_params(encoder__jitter=0.5)
     estimator.fit(X_TRAIN, Y_TRAIN if numbers else LABELS_TRAIN)
 
     def proba(prompts):
