@@ -117,7 +117,7 @@ class NumberDistribution:
         if not ((q >= 0) & (q <= 1)).all():  # nan is not either
             raise ValueError(f"A quantile's share is in [0, 1], got {q.tolist()!r}.")
         rows = np.arange(len(self))
-        until = self._mass.cumsum(axis=1)
+        until = self._until
         numbers = np.empty((len(self), q.size))
         for column, share in enumerate(q.ravel()):
             piece = (until < share).sum(axis=1).clip(max=until.shape[1] - 1)
@@ -193,8 +193,7 @@ class NumberDistribution:
         is_inside = distance < width / 2
         share = np.divide(distance, width, where=is_inside, out=np.ones_like(distance))
         distance = share * distance + is_inside * width / 4
-        below = self._below
-        until = below + self._mass
+        below, until = self._below, self._until
         both = (below + until) / 2 - (below**2 + below * until + until**2) / 3
         score: Floats = (self._mass * distance).sum(axis=1) - both @ width
         return score.clip(min=0.0)  # rounding
@@ -213,8 +212,8 @@ class NumberDistribution:
         n_samples : int, default=1
             How many numbers are drawn for each row.
         temperature : float, default=1.0
-            Each piece's probability is raised to the power of its inverse: below 1 the
-            probable becomes more so, above 1 less.
+            Densities are raised to the power of its inverse: below 1 the probable
+            becomes more so, above 1 less.
         random_state : int, RandomState instance or None, default=None
             Draws the numbers.
 
@@ -243,9 +242,13 @@ class NumberDistribution:
         return np.exp(self.log_mass)
 
     @cached_property
+    def _until(self) -> Floats:
+        """The probability below each piece's end, of shape (n_samples, n_pieces)."""
+        return self._mass.cumsum(axis=1)
+
+    @property
     def _below(self) -> Floats:
-        """The probability below each piece, of shape (n_samples, n_pieces)."""
-        return self._mass.cumsum(axis=1) - self._mass
+        return self._until - self._mass
 
     @property
     def _width(self) -> Floats:

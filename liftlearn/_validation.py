@@ -6,10 +6,11 @@ other dataframe libraries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from math import isinf
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import narwhals as nw
 import numpy as np
@@ -28,12 +29,21 @@ __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
-    "_fit_context",
     "check_sample_weight",
     "check_table",
     "check_target",
+    "checks_parameters",
     "distinct_names",
 ]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def checks_parameters(fit: Method) -> Method:
+    """Let a ``fit`` check its estimator's parameters first, those of its parts too."""
+    checked: Method = _fit_context(prefer_skip_nested_validation=False)(fit)
+    return checked
 
 
 def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:

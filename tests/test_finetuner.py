@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.random import RandomState
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 from transformers.utils import logging as transformers_logging
 
 from liftlearn import FineTuner, LabelDecoder, LanguageModel, NumberDecoder, RowEncoder
@@ -520,8 +521,7 @@ def global_state():
     loggers = dict(logging.root.manager.loggerDict)
     return {
         "environment": dict(os.environ),
-        # The legacy stream is the one that must not move.
-        "numpy": str(np.random.get_state()),  # noqa: NPY002
+        "numpy": str(check_random_state(None).get_state()),
         "python": random.getstate(),
         "torch": torch.get_rng_state().tolist(),
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),

@@ -246,7 +246,7 @@ tuner.finetune(lm, corpus, RandomState(0)).save(sys.argv[5])
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKILL")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_process_is_resumed_to_the_same_weights(gpt2_folder, tmp_path):
     def run(n_times):
         arguments = [gpt2_folder, tmp_path / "run", n_times, tmp_path / "tuned"]

@@ -201,6 +201,25 @@ def test_a_prediction_is_the_mean_over_the_wordings(kind):
         np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-9)
 
 
+class OneWording(BaseEstimator):
+    """Writes rows in one way."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return [f"a is {a:.2f}. Which?" for a in X["a"]]
+
+
+def test_an_encoder_that_cannot_reword_is_refused_several_wordings():
+    classifier = LIFTClassifier(
+        encoder=OneWording(), decoder=LabelDecoder(n_wordings=2), finetuner=TUNER
+    )
+
+    with pytest.raises(TypeError, match="needs an encoder with a method reword"):
+        classifier.fit(X_TRAIN, LABELS_TRAIN).predict(X_NEW)
+
+
 # Draws
 
 

@@ -210,11 +210,17 @@ class LIFT(BaseEstimator):
     def _prompts(self, table: pd.DataFrame) -> list[str] | list[list[str]]:
         """Return the rows' sentences, in as many wordings as the decoder reads."""
         n_wordings = getattr(self.decoder_, "n_wordings_", 1)
-        prompts: list[str] | list[list[str]] = (
-            self.encoder_.transform(table)
-            if n_wordings == 1
-            else self.encoder_.reword(table, n_wordings)
-        )
+        prompts: list[str] | list[list[str]]
+        if n_wordings == 1:
+            prompts = self.encoder_.transform(table)
+        elif hasattr(self.encoder_, "reword"):
+            prompts = self.encoder_.reword(table, n_wordings)
+        else:
+            raise TypeError(
+                f"n_wordings={n_wordings} needs an encoder with a method reword, which "
+                f"{type(self.encoder_).__name__} has not. Use a RowEncoder, or set the "
+                "decoder's n_wordings to 1."
+            )
         return prompts
 
     def _new_prompts(self, X: Any) -> list[str] | list[list[str]]:

@@ -26,10 +26,10 @@ from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
 from liftlearn._validation import (
     HasMethods,
-    _fit_context,
     check_sample_weight,
     check_table,
     check_target,
+    checks_parameters,
 )
 
 
@@ -123,8 +123,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
         self.random_state = random_state
         self.verbose = verbose
 
-    # scikit-learn has no types, nor has its decorator.
-    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
+    @checks_parameters
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fine-tune the model on a table and its numbers.
 

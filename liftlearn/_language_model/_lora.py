@@ -5,6 +5,7 @@ Imports peft, which is an extra, and is imported only where there is an adapter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,6 +38,10 @@ class _Product(torch.autograd.Function):
         return of_x, None, of_inner.T @ rows, given.T @ inner
 
 
+# torch's method has no types.
+_product: Callable[..., Tensor] = _Product.apply
+
+
 class FastLinear(Linear):
     """A linear layer with one plain LoRA adapter.
 
@@ -57,7 +62,7 @@ class FastLinear(Linear):
             dtype = torch.get_autocast_dtype(device)
             x, weight, a, b = (part.to(dtype) for part in (x, weight, a, b))
         with torch.autocast(device, enabled=False):
-            product: Tensor = _Product.apply(x, weight, a, b)  # type: ignore[no-untyped-call]
+            product = _product(x, weight, a, b)
         bias = self.get_base_layer().bias
         return product if bias is None else product + bias.to(product.dtype)
 
