@@ -109,7 +109,7 @@ def _classification(
         function = _prototypes if n_classes > 10 else _choose(rng, FUNCTIONS)
         labels = _label(rng, _standard(function(rng, _relevant(rng, seen), n_classes)))
     if rng.random() < 0.4:
-        flipped = rng.random(n_rows) < rng.uniform(0, 0.15)
+        flipped = rng.random(n_rows) < rng.uniform(0, rng.choice([0.15, 0.15, 0.6]))
         labels = np.where(flipped, rng.permutation(labels), labels)
     return X, labels
 
@@ -292,10 +292,12 @@ def _trees(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
 def _additive(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
     """Weigh a bent version of each column."""
     bends = [np.tanh, np.abs, np.square, np.sign, np.sin, np.positive]
-    bent = [
-        _choose(rng, bends)(rng.uniform(0.5, 2) * column + rng.normal(0, 0.5))
-        for column in x.T
-    ]
+    bent = []
+    for column in x.T:
+        bend, shift = _choose(rng, bends), rng.normal(0, 0.5)
+        fastest = 10 if bend is np.sin else 2
+        rate = np.exp(rng.uniform(np.log(0.5), np.log(fastest)))
+        bent.append(bend(rate * column + shift))
     return np.column_stack(bent) @ rng.normal(size=(x.shape[1], n_scores))
 
 
@@ -345,6 +347,7 @@ ACTIVATIONS: list[Callable[[Floats], Floats]] = [
 
 KINDS = ["number", "integer", "boolean", "nominal", "ordered", "text", "date"]
 BESIDE_TEXT = [0.35, 0.15, 0.1, 0.25, 0.05, 0.1, 0.0]
+FREE_EFFECT = {"nominal": 0.6, "text": 0.6, "integer": 0.2}
 SHAPES = ["plain", "exp", "power", "heavy", "uniform", "zeros", "rounded"]
 SYLLABLES = [
     "ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo",
@@ -439,28 +442,31 @@ def _show_levels(
     """Cut a latent column into levels: integers, categories or texts."""
     n_levels = _draw_n_levels(rng, kind, len(z))
     level = _bins(z, rng.dirichlet(np.full(n_levels, 3.0)))
+    # A level's effect follows its hidden order, or is free: often so for a category,
+    # sometimes for an integer, which then is a code such as the number of a person.
+    is_free = rng.random() < FREE_EFFECT.get(kind, 0.0)
+    effect = rng.normal(size=n_levels) if is_free else np.arange(n_levels)
+    seen = effect[level].astype(float)
     if kind == "boolean":
-        return pd.Series(level == 1), level.astype(float)
+        return pd.Series(level == 1), seen
     if kind == "integer":
         start, step = int(rng.choice([0, 0, 1, 1, 18])), int(rng.choice([1, 1, 1, 5]))
-        return pd.Series(start + step * level), level.astype(float)
+        return pd.Series(start + step * level), seen
     if kind == "ordered":
         grades = next(
             (g for g in GRADES if len(g) == n_levels),
             [f"grade {i + 1}" for i in range(n_levels)],
         )
         shown = pd.Categorical.from_codes(level, grades, ordered=True)
-        return pd.Series(shown), level.astype(float)
-    # A category's effect is free, or follows its hidden order.
-    effect = rng.normal(size=n_levels) if rng.random() < 0.6 else np.arange(n_levels)
+        return pd.Series(shown), seen
     if kind == "text":
-        return pd.Series(_write_texts(rng, level)), effect[level].astype(float)
+        return pd.Series(_write_texts(rng, level)), seen
     if rng.random() < 0.2:
         words = [chr(ord("a") + i) if i < 26 else f"c{i}" for i in range(n_levels)]
     else:
         words = _draw_names(rng, n_levels)
     words = _shuffled(rng, words)
-    return pd.Series([words[i] for i in level]), effect[level].astype(float)
+    return pd.Series([words[i] for i in level]), seen
 
 
 def _draw_n_levels(rng: np.random.Generator, kind: str, n_rows: int) -> int:
