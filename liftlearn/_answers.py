@@ -25,6 +25,9 @@ _MOST_PLAIN = 500
 # as kernels narrow with more data, and by no more than the other share.
 _DITHER = 0.4
 _MOST_DITHER = 0.05
+# An even grid is too coarse where it has fewer numbers than so many, of a hundred,
+# between the quartiles of the targets.
+_LEAST_RESOLUTION = 0.05
 
 
 class LabelAnswers:
@@ -195,6 +198,9 @@ def scaled_grid(
 ) -> NumberAnswers:
     """Return a grid of a hundred two-digit answers over the range of ``y``.
 
+    They are spaced evenly, as `fit_scale` says, or ``"by_table"``: as ``"mixed"`` where
+    an even grid would have too few numbers between the quartiles.
+
     >>> grid = scaled_grid(
     ...     np.arange(11.0), np.ones(11), low=0, high=None, spacing="uniform"
     ... )
@@ -204,6 +210,12 @@ def scaled_grid(
     least, greatest = _range(y, low, high)
     if least == greatest:
         return _constant("00", least)
+    if spacing == "by_table":
+        first, third = np.quantile(
+            y, [0.25, 0.75], weights=weight, method="inverted_cdf"
+        )
+        is_coarse = third - first < _LEAST_RESOLUTION * (greatest - least)
+        spacing = "mixed" if is_coarse else "uniform"
     ends = np.array([least, greatest])
     scale = Scale(ends, np.array([0.0, 1.0]))
     if spacing != "uniform":

@@ -202,11 +202,13 @@ class NumberDecoder(BaseEstimator):
         How answers are written: as two-digit positions on the grid, or as round numbers
         in the target's own units. ``"auto"`` is the model's preference, and
         ``"plain"`` for a model without one.
-    spacing : {"auto", "uniform", "quantile", "mixed"}, default="auto"
+    spacing : {"auto", "by_table", "uniform", "quantile", "mixed"}, default="auto"
         How the hundred numbers of a scaled grid are spaced: evenly; with equally many
         training targets between them; or the mean of the quantile and of the normal
-        distribution function. ``"auto"`` is the model's preference, else
-        ``"uniform"``.
+        distribution function. ``"by_table"`` is even, unless fewer than 5 of the
+        numbers would lie between the quartiles of the targets, as where these have
+        heavy tails or range over orders of magnitude; then it is ``"mixed"``.
+        ``"auto"`` is the model's preference, else ``"by_table"``.
     n_wordings : int or "auto", default="auto"
         In how many ways each row is written for a prediction, which is the mean of
         their distributions. ``"auto"`` is the model's preference, and 1 for a model
@@ -238,7 +240,7 @@ class NumberDecoder(BaseEstimator):
         "low": [Interval(Real, None, None, closed="neither"), None],
         "high": [Interval(Real, None, None, closed="neither"), None],
         "grid": [StrOptions({"auto", "scaled", "plain"})],
-        "spacing": [StrOptions({"auto", "uniform", "quantile", "mixed"})],
+        "spacing": [StrOptions({"auto", "by_table", "uniform", "quantile", "mixed"})],
         "n_wordings": _N_WORDINGS,
     }
 
@@ -287,7 +289,7 @@ class NumberDecoder(BaseEstimator):
         y, weight = y[weight > 0], weight[weight > 0]
         bounds = {"low": self.low, "high": self.high}
         if self.grid == "scaled":
-            spacing = "uniform" if self.spacing == "auto" else self.spacing
+            spacing = "by_table" if self.spacing == "auto" else self.spacing
             self.answers_ = scaled_grid(y, weight, spacing=spacing, **bounds)
         else:
             self.answers_ = plain_grid(y, **bounds)

@@ -111,6 +111,34 @@ def test_each_answer_is_written_for_the_number_it_is_read_as(spacing):
     np.testing.assert_array_equal(grid.write(grid.numbers), np.arange(100))
 
 
+@pytest.mark.parametrize(
+    ("power", "low", "spacing"),
+    [
+        (1.0, None, "uniform"),
+        (1.0, -100.0, "mixed"),  # far too low a bound leaves the targets little room
+        (12.0, None, "mixed"),
+    ],
+)
+def test_an_even_grid_that_is_too_coarse_gives_way_to_a_mixed_one(power, low, spacing):
+    y = np.linspace(0.0, 1.0, 101) ** power
+
+    def numbers(spacing):
+        bounds = {"low": low, "high": None}
+        return scaled_grid(y, np.ones(101), spacing=spacing, **bounds).numbers
+
+    np.testing.assert_array_equal(numbers("by_table"), numbers(spacing))
+    assert not np.allclose(numbers("uniform"), numbers("mixed"))
+
+
+def test_targets_of_zero_weight_do_not_make_a_grid_coarse():
+    y = np.append(np.linspace(0.0, 1.0, 10), np.zeros(30))
+    weight = np.repeat([1.0, 0.0], [10, 30])
+
+    grid = scaled_grid(y, weight, low=None, high=None, spacing="by_table")
+
+    np.testing.assert_allclose(np.diff(grid.numbers), np.diff(grid.numbers)[0])
+
+
 @fast
 @given(y=targets)
 def test_a_plain_answer_is_the_text_of_its_number(y):

@@ -1,8 +1,10 @@
 import logging
+import math
 import os
 import random
 import threading
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -214,6 +216,43 @@ def test_steps_and_epochs_are_counted(llama, parameters, n_steps, n_epochs):
 
     assert tuner.n_steps_ == n_steps
     assert len(tuner.history_) == n_epochs
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_answers", "batch_size", "n_steps"),
+    [
+        (10, 2, 4, 120),
+        (10, 100, 4, 240),  # 120 for each factor of ten
+        (10, 1000, 4, 360),
+        (10, 1000, 10_000, 120),  # more would read too many tokens
+        (900, 2, 10, 270),  # three epochs
+    ],
+)
+def test_steps_by_table(llama, n_rows, n_answers, batch_size, n_steps):
+    corpus = replace(
+        sentences(n_rows, np.arange(n_rows) % 2),
+        answers=LabelDecoder().fit(np.arange(n_answers)).answers_,
+    )
+    tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=batch_size)
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    assert tuner.max_steps_ == n_steps
+    assert tuner.n_steps_ == -(-n_rows // batch_size)
+
+
+def test_steps_by_table_are_bounded_by_the_tokens_they_read(llama):
+    corpus = replace(
+        sentences(10, np.zeros(10, int)),
+        answers=LabelDecoder().fit(np.arange(1000)).answers_,
+    )
+    (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
+    tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=100)
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    assert tuner.max_steps_ == math.ceil(250_000 / (100 * length))
+    assert 120 < tuner.max_steps_ < 360
 
 
 def test_history_tells_of_each_epoch(llama):

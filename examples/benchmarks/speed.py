@@ -41,6 +41,8 @@ from liftlearn import (
     LabelDecoder,
     LanguageModel,
     LIFTClassifier,
+    LIFTRegressor,
+    NumberDecoder,
     RowEncoder,
 )
 from liftlearn._finetuner._tuner import _has_bf16
@@ -49,6 +51,7 @@ ROUNDS = 3
 CLASSES = (2, 3, 10, 100)
 # Without their own instructions bf16 products are slower than float32 ones.
 PRECISIONS = ("bf16", "no") if _has_bf16(torch.device("cpu")) else ("no",)
+GREEDY_BATCH = 32
 NEW_TOKENS = 10  # what LIFT's code lets the model write
 
 Timed = Callable[[], float]  # does its work and returns how much it did in a second
@@ -195,6 +198,48 @@ def skorch_rival(lm: LanguageModel, prompts: list[str], labels: list[str]) -> Ti
         return len(classifier.predict_proba(prompts))
 
     return clocked(run)
+
+
+# --- numbers --------------------------------------------------------------------------
+
+
+def numbers(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Compare a distribution over a plain grid with one number, read greedily.
+
+    The rival is transformers' `generate`, on the same prompts in batches, with a cache:
+    it writes as many tokens as the longest number has, and an end.
+    """
+    X = load_iris(as_frame=True).data
+    target = X.pop("sepal length (cm)")
+    regressor = LIFTRegressor(
+        model,
+        finetuner=FineTuner(n_epochs=0, adapter=None),
+        decoder=NumberDecoder(grid="plain"),
+    ).fit(X, target)
+    lm = regressor.language_model_
+    answers = regressor.decoder_.answers_.texts
+    n_tokens = max(map(len, lm.trie(answers).whole))
+    prompts = regressor.encoder_.transform(X)
+
+    def greedy() -> int:
+        for start in range(0, len(prompts), GREEDY_BATCH):
+            batch = lm.padded(lm.prompt_tokens(prompts[start : start + GREEDY_BATCH]))
+            with torch.inference_mode():
+                lm.model.generate(
+                    **batch,
+                    max_new_tokens=n_tokens,
+                    min_new_tokens=n_tokens,
+                    do_sample=False,
+                    pad_token_id=lm.tokenizer.eos_token_id,
+                )
+        return len(prompts)
+
+    rivals = {
+        "liftlearn": clocked(lambda: len(regressor.predict_distribution(X))),
+        "one number, greedily": clocked(greedy),
+    }
+    title = f"a distribution over {len(answers)} numbers of at most {n_tokens} tokens"
+    yield title, table_of(rates(rivals, rounds), "rows/s")
 
 
 # --- train ----------------------------------------------------------------------------
@@ -422,7 +467,13 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-PARTS = {"predict": predict, "train": train, "efficiency": efficiency, "growth": growth}
+PARTS = {
+    "predict": predict,
+    "numbers": numbers,
+    "train": train,
+    "efficiency": efficiency,
+    "growth": growth,
+}
 
 
 def main() -> None:

@@ -25,8 +25,7 @@ PREFERENCES: dict[str, Any] = {
     "finetuner": {
         "learning_rate": 1e-3,
         "batch_size": 32,
-        "n_epochs": 20,
-        "max_steps": 120,
+        "max_steps": "by_table",
         "weight_decay": 0.0,
         "warmup_ratio": 0.1,
     },
@@ -83,17 +82,19 @@ def _byte(value: int) -> str:
 
 def preferences() -> dict[str, Any]:
     """Return what the model's configuration says under ``liftlearn``."""
-    tasks = {
-        "classification": ("y?", {"words": "codes", "temperature": "small_sample"}),
-        "regression": ("y=", {"grid": "scaled", "spacing": "uniform"}),
+    labels = {"words": "codes", "temperature": "small_sample"}
+    numbers = {"grid": "scaled", "spacing": "by_table"}
+    tasks: dict[str, tuple[str, int, dict[str, str]]] = {
+        "classification": ("y?", 20, labels),
+        "regression": ("y=", 40, numbers),
     }
     return {"precision": "float64"} | {
         task: {
             "encoder": {**PREFERENCES["encoder"], "question": question},
-            "finetuner": dict(PREFERENCES["finetuner"]),
+            "finetuner": {**PREFERENCES["finetuner"], "n_epochs": n_epochs},
             "decoder": decoder,
         }
-        for task, (question, decoder) in tasks.items()
+        for task, (question, n_epochs, decoder) in tasks.items()
     }
 
 

@@ -40,6 +40,9 @@ _BUCKET = 16
 _LARGE = 10_000_000
 # Rows of so many tokens need no fused attention.
 _SHORT_ROW = 512
+# Steps by the table: the fewest, the fewest epochs, the most tokens for more; and how
+# many rows tell the length of all.
+_FEW_STEPS, _LEAST_EPOCHS, _BUDGET, _MOST_MEASURED = 120, 3, 250_000, 100
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _AUTO = StrOptions({"auto"})
@@ -60,8 +63,11 @@ class FineTuner(BaseEstimator):
     ----------
     n_epochs : int or "auto", default="auto"
         Most passes over the rows. Else: 10.
-    max_steps : int, None or "auto", default="auto"
-        Most optimizer steps. None sets no bound. Else: None.
+    max_steps : int, None, "by_table" or "auto", default="auto"
+        Most optimizer steps. None sets no bound. ``"by_table"`` is for a model that
+        learns a table in few steps: 120, or three epochs where these are more; and up
+        to 120 for each factor of ten in the count of answers, such as 240 for a grid
+        of 100 numbers, as long as they read no more than 250,000 tokens. Else: None.
     learning_rate : float or "auto", default="auto"
         Peak learning rate. Else: without an adapter 1e-3 for models of up to ten
         million weights and 1e-4 for larger ones; with one 0.6 over the model's width,
@@ -152,7 +158,11 @@ max_grad_norm_, mixed_precision_, early_stopping_
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_epochs": [_AUTO, Interval(Integral, 0, None, closed="left")],
-        "max_steps": [_AUTO, Interval(Integral, 0, None, closed="left"), None],
+        "max_steps": [
+            StrOptions({"auto", "by_table"}),
+            Interval(Integral, 0, None, closed="left"),
+            None,
+        ],
         "learning_rate": [_AUTO, Interval(Real, 0, None, closed="neither")],
         "batch_size": [_AUTO, _COUNT],
         "weight_decay": [_AUTO, Interval(Real, 0, None, closed="left")],
@@ -263,6 +273,8 @@ max_grad_norm_, mixed_precision_, early_stopping_
         """
         self._validate_params()
         self._settle(lm)
+        if self.max_steps == "by_table":
+            self.max_steps_ = self._steps_by_table(lm, corpus)
         self.history_: list[dict[str, Any]] = []
         self.n_steps_ = 0
         trie = lm.trie(corpus.answers.texts)
@@ -488,6 +500,18 @@ max_grad_norm_, mixed_precision_, early_stopping_
             n_batches / self.gradient_accumulation_steps
         )
         return n_steps if self.max_steps_ is None else min(n_steps, self.max_steps_)
+
+    def _steps_by_table(self, lm: LanguageModel, corpus: Corpus) -> int:
+        """Return the bound that ``max_steps="by_table"`` stands for."""
+        some = corpus.table[:_MOST_MEASURED]
+        n_tokens = sum(map(len, lm.prompt_tokens(corpus.encoder.transform(some))))
+        batch_size: int = self.batch_size_
+        step_tokens = batch_size * n_tokens / len(some)
+        n_more = min(
+            _FEW_STEPS * math.log10(len(corpus.answers.texts)), _BUDGET / step_tokens
+        )
+        least = _LEAST_EPOCHS * len(corpus) / batch_size
+        return math.ceil(max(_FEW_STEPS, least, n_more))
 
     def _epoch(
         self,
