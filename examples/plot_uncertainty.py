@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from liftlearn import DensityDisplay, IntervalDisplay, LIFTRegressor
+from liftlearn import DensityDisplay, IntervalDisplay, LIFTClassifier, LIFTRegressor
 
 rng = np.random.RandomState(0)
 
@@ -80,3 +80,18 @@ ax.plot(noise, spreads, "o-", label="spread of draws")
 ax.set(xlabel="standard deviation of the noise", ylabel="median spread of draws")
 ax.legend()
 figure.tight_layout()
+
+# %%
+# Votes and means of draws
+# ------------------------
+# LIFT lets the majority of several draws decide on a class, and takes their mean for a
+# number. The more draws, the nearer both come to what is read from the distribution at
+# once.
+sign = np.where(y > 0, "above zero", "below zero")
+classifier = LIFTClassifier(random_state=0).fit(X, sign)
+for n_draws in (1, 5, 25, 125):
+    votes = pd.DataFrame(classifier.sample_y(X_new, n_draws, random_state=0))
+    agree = (votes.mode(axis=1)[0] == classifier.predict(X_new)).mean()
+    means = regressor.sample_y(X_new, n_draws, random_state=0).mean(axis=1)
+    error = np.abs(means - distribution.mean).mean()
+    print(f"{n_draws:3} draws: {agree:4.0%} of votes agree, means off by {error:.3f}")
