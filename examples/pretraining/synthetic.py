@@ -125,7 +125,12 @@ def _regression(
     else:
         X, seen = _show_columns(rng, _draw_latent(rng, n_rows, n_columns))
         score = _choose(rng, FUNCTIONS)(rng, _relevant(rng, seen), 1)[:, 0]
-    noise = rng.normal(size=n_rows) * max(0.0, rng.uniform(-0.15, 0.5))
+    # The noise is mostly less than half the signal, but up to twice as large.
+    is_noisy = rng.random() < 0.35
+    size = (
+        np.exp(rng.uniform(np.log(0.5), np.log(2))) if is_noisy else 0.5 * rng.random()
+    )
+    noise = rng.normal(size=n_rows) * size * (rng.random() < 0.85)
     if rng.random() < 0.15:
         noise *= np.exp(0.6 * seen[:, rng.integers(n_columns)])
     return X, _shape_target(rng, _standard(_standard(score) + noise))
