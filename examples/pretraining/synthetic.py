@@ -109,7 +109,7 @@ def _classification(
         function = _prototypes if n_classes > 10 else _choose(rng, FUNCTIONS)
         labels = _label(rng, _standard(function(rng, _relevant(rng, seen), n_classes)))
     if rng.random() < 0.4:
-        flipped = rng.random(n_rows) < rng.uniform(0, rng.choice([0.15, 0.15, 0.6]))
+        flipped = rng.random(n_rows) < rng.uniform(0, 0.15)
         labels = np.where(flipped, rng.permutation(labels), labels)
     return X, labels
 
@@ -125,12 +125,7 @@ def _regression(
     else:
         X, seen = _show_columns(rng, _draw_latent(rng, n_rows, n_columns))
         score = _choose(rng, FUNCTIONS)(rng, _relevant(rng, seen), 1)[:, 0]
-    # The noise is mostly less than half the signal, but up to twice as large.
-    is_noisy = rng.random() < 0.35
-    size = (
-        np.exp(rng.uniform(np.log(0.5), np.log(2))) if is_noisy else 0.5 * rng.random()
-    )
-    noise = rng.normal(size=n_rows) * size * (rng.random() < 0.85)
+    noise = rng.normal(size=n_rows) * max(0.0, rng.uniform(-0.15, 0.5))
     if rng.random() < 0.15:
         noise *= np.exp(0.6 * seen[:, rng.integers(n_columns)])
     return X, _shape_target(rng, _standard(_standard(score) + noise))
@@ -297,12 +292,10 @@ def _trees(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
 def _additive(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
     """Weigh a bent version of each column."""
     bends = [np.tanh, np.abs, np.square, np.sign, np.sin, np.positive]
-    bent = []
-    for column in x.T:
-        bend, shift = _choose(rng, bends), rng.normal(0, 0.5)
-        fastest = 10 if bend is np.sin else 2
-        rate = np.exp(rng.uniform(np.log(0.5), np.log(fastest)))
-        bent.append(bend(rate * column + shift))
+    bent = [
+        _choose(rng, bends)(rng.uniform(0.5, 2) * column + rng.normal(0, 0.5))
+        for column in x.T
+    ]
     return np.column_stack(bent) @ rng.normal(size=(x.shape[1], n_scores))
 
 
@@ -352,7 +345,6 @@ ACTIVATIONS: list[Callable[[Floats], Floats]] = [
 
 KINDS = ["number", "integer", "boolean", "nominal", "ordered", "text", "date"]
 BESIDE_TEXT = [0.35, 0.15, 0.1, 0.25, 0.05, 0.1, 0.0]
-FREE_EFFECT = {"nominal": 0.6, "text": 0.6, "integer": 0.2}
 SHAPES = ["plain", "exp", "power", "heavy", "uniform", "zeros", "rounded"]
 SYLLABLES = [
     "ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo",
@@ -447,31 +439,28 @@ def _show_levels(
     """Cut a latent column into levels: integers, categories or texts."""
     n_levels = _draw_n_levels(rng, kind, len(z))
     level = _bins(z, rng.dirichlet(np.full(n_levels, 3.0)))
-    # A level's effect follows its hidden order, or is free: often so for a category,
-    # sometimes for an integer, which then is a code such as the number of a person.
-    is_free = rng.random() < FREE_EFFECT.get(kind, 0.0)
-    effect = rng.normal(size=n_levels) if is_free else np.arange(n_levels)
-    seen = effect[level].astype(float)
     if kind == "boolean":
-        return pd.Series(level == 1), seen
+        return pd.Series(level == 1), level.astype(float)
     if kind == "integer":
         start, step = int(rng.choice([0, 0, 1, 1, 18])), int(rng.choice([1, 1, 1, 5]))
-        return pd.Series(start + step * level), seen
+        return pd.Series(start + step * level), level.astype(float)
     if kind == "ordered":
         grades = next(
             (g for g in GRADES if len(g) == n_levels),
             [f"grade {i + 1}" for i in range(n_levels)],
         )
         shown = pd.Categorical.from_codes(level, grades, ordered=True)
-        return pd.Series(shown), seen
+        return pd.Series(shown), level.astype(float)
+    # A category's effect is free, or follows its hidden order.
+    effect = rng.normal(size=n_levels) if rng.random() < 0.6 else np.arange(n_levels)
     if kind == "text":
-        return pd.Series(_write_texts(rng, level)), seen
+        return pd.Series(_write_texts(rng, level)), effect[level].astype(float)
     if rng.random() < 0.2:
         words = [chr(ord("a") + i) if i < 26 else f"c{i}" for i in range(n_levels)]
     else:
         words = _draw_names(rng, n_levels)
     words = _shuffled(rng, words)
-    return pd.Series([words[i] for i in level]), seen
+    return pd.Series([words[i] for i in level]), effect[level].astype(float)
 
 
 def _draw_n_levels(rng: np.random.Generator, kind: str, n_rows: int) -> int:
