@@ -88,15 +88,35 @@ def test_the_wordings_benchmark_measures_names_and_slots(
     assert all(0 <= float(line.split(" | ")[2]) <= 1 for line in lines[2:])
 
 
-def test_the_speed_benchmark_compares_training_with_a_matrix_product(
+def test_the_formats_benchmark_measures_each_way_to_write_numbers(
+    folder, capsys, monkeypatch
+):
+    arguments = [str(folder), "--tables", "one", "two", "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", ["formats.py", *arguments])
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+
+    runpy.run_path(str(EXAMPLES / "benchmarks" / "formats.py"), run_name="__main__")
+
+    lines = capsys.readouterr().out.splitlines()
+    scores = {
+        (row[0], len(row) - 1): [float(x) for x in " ".join(row[1:]).split()]
+        for row in (line.strip("| ").split(" | ") for line in lines)
+        if row[0] in ("one", "two")
+    }
+    assert set(scores) == {("two", 5), ("one", 6), ("two", 6)}
+    assert all(score >= 0 for row in scores.values() for score in row)
+
+
+def test_the_speed_benchmark_compares_with_rivals_and_a_matrix_product(
     capsys, monkeypatch
 ):
-    arguments = ["--only", "train", "efficiency", "--rounds", "1"]
+    arguments = ["--only", "numbers", "train", "efficiency", "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", ["speed.py", *arguments])
 
     runpy.run_path(str(EXAMPLES / "benchmarks" / "speed.py"), run_name="__main__")
 
     printed = capsys.readouterr().out
+    assert "one number, greedily" in printed
     assert "Trainer, no" in printed
     assert "GFLOP/s" in printed
 

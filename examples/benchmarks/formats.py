@@ -50,8 +50,8 @@ CELLS = {
     "plain, three digits": {"numbers": "plain", "digits": 3},
     "two digits, of the row": {"numbers": "row"},
 }
-NUMBERS = ["insurance", "concrete", "servo", "ccpp"]
-CLASSES = ["vehicle", "customers", "wine"]
+TABLES = ["insurance", "concrete", "servo", "ccpp", "vehicle", "customers", "wine"]
+TABLES += ["functions of 1", "functions of 2", "exp(1.5 s)", "counts", "curves"]
 Parts = tuple[pd.DataFrame, pd.DataFrame, Any, Any]
 
 
@@ -60,20 +60,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="holds index.json and the sets")
     parser.add_argument("--only", nargs="+", default=["targets", "cells"])
-    parser.add_argument("--sets", nargs="+", default=NUMBERS + CLASSES)
+    parser.add_argument("--tables", nargs="+", default=TABLES, help="sets, or drawn")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--model", help="a folder or a name; the embedded model else")
     options = parser.parse_args()
     index = json.loads((options.folder / "index.json").read_text(encoding="utf-8"))
-    tables: dict[str, list[Callable[[int], Parts]]] = {
-        name: [partial(real, options.folder, name, index[name])]
-        for name in options.sets
+    every: dict[str, list[Callable[[int], Parts]]] = {
+        name: [partial(real, options.folder, name, facts)]
+        for name, facts in index.items()
     }
     for n_columns in (1, 2):
-        tables[f"functions of {n_columns}"] = [
+        every[f"functions of {n_columns}"] = [
             partial(function, name, n_columns) for name in FUNCTIONS
         ]
-    tables |= {"exp(1.5 s)": [heavy_tail], "counts": [counts], "curves": [curves]}
+    every |= {"exp(1.5 s)": [heavy_tail], "counts": [counts], "curves": [curves]}
+    tables = {name: every[name] for name in options.tables}
     if "targets" in options.only:
         compare_targets(tables, options)
     if "cells" in options.only:
