@@ -51,7 +51,13 @@ CELLS = {
     "two digits, of the row": {"numbers": "row"},
 }
 TABLES = ["insurance", "concrete", "servo", "ccpp", "vehicle", "customers", "wine"]
-TABLES += ["functions of 1", "functions of 2", "exp(1.5 s)", "counts", "curves"]
+TABLES += [
+    "functions of one column",
+    "of two columns",
+    "exp(1.5 s)",
+    "counts",
+    "curves",
+]
 Parts = tuple[pd.DataFrame, pd.DataFrame, Any, Any]
 
 
@@ -69,10 +75,8 @@ def main() -> None:
         name: [partial(real, options.folder, name, facts)]
         for name, facts in index.items()
     }
-    for n_columns in (1, 2):
-        every[f"functions of {n_columns}"] = [
-            partial(function, name, n_columns) for name in FUNCTIONS
-        ]
+    for n_columns, title in ((1, "functions of one column"), (2, "of two columns")):
+        every[title] = [partial(function, name, n_columns) for name in FUNCTIONS]
     every |= {"exp(1.5 s)": [heavy_tail], "counts": [counts], "curves": [curves]}
     tables = {name: every[name] for name in options.tables}
     if "targets" in options.only:
