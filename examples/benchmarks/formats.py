@@ -22,14 +22,16 @@ import argparse
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from accuracy import read_split
-from functions import FUNCTIONS, NOISE, draw
+from functions import FUNCTIONS, N_TRAIN, NOISE, draw
 from numpy.random import RandomState
+from sklearn.metrics import zero_one_loss
 from sklearn.model_selection import train_test_split
 
 from liftlearn import LIFTClassifier, LIFTRegressor, NumberDecoder, RowEncoder
@@ -94,18 +96,17 @@ def compare_targets(
         cells = []
         for grid in TARGETS.values():
             found = []
-            for take in drawn:
-                for seed in options.seeds:
-                    X, X_new, y, y_new = take(seed)
-                    if not is_number(y):
-                        continue
-                    regressor = LIFTRegressor(
-                        options.model, decoder=NumberDecoder(**grid), random_state=seed
-                    )
-                    told = regressor.fit(X, y).predict_distribution(X_new)
-                    deviation = np.abs(y_new - np.median(y_new)).mean()
-                    crps = told.crps(y_new).mean() / deviation
-                    found.append((rae(told.median, y_new), crps))
+            for take, seed in product(drawn, options.seeds):
+                X, X_new, y, y_new = take(seed)
+                if not is_number(y):
+                    continue
+                regressor = LIFTRegressor(
+                    options.model, decoder=NumberDecoder(**grid), random_state=seed
+                )
+                told = regressor.fit(X, y).predict_distribution(X_new)
+                deviation = np.abs(y_new - np.median(y_new)).mean()
+                crps = told.crps(y_new).mean() / deviation
+                found.append((rae(y_new, told.median), crps))
             if found:
                 cells.append("{:.3f} {:.3f}".format(*np.mean(found, axis=0)))
         if cells:
@@ -121,19 +122,15 @@ def compare_cells(
         cells = []
         for wording in CELLS.values():
             errors = []
-            for take in drawn:
-                for seed in options.seeds:
-                    X, X_new, y, y_new = take(seed)
-                    estimator = LIFTRegressor if is_number(y) else LIFTClassifier
-                    fitted = estimator(
-                        options.model, encoder=RowEncoder(**wording), random_state=seed
-                    ).fit(X, y)
-                    predicted = fitted.predict(X_new)
-                    errors.append(
-                        rae(predicted, y_new)
-                        if is_number(y)
-                        else np.mean(predicted != y_new)
-                    )
+            for take, seed in product(drawn, options.seeds):
+                X, X_new, y, y_new = take(seed)
+                estimator, error = LIFTClassifier, zero_one_loss
+                if is_number(y):
+                    estimator, error = LIFTRegressor, rae
+                fitted = estimator(
+                    options.model, encoder=RowEncoder(**wording), random_state=seed
+                ).fit(X, y)
+                errors.append(error(y_new, fitted.predict(X_new)))
             cells.append(f"{np.mean(errors):.3f}")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
@@ -143,7 +140,7 @@ def is_number(y: Any) -> bool:
     return bool(np.asarray(y).dtype.kind == "f")
 
 
-def rae(predicted: Any, y: Any) -> float:
+def rae(y: Any, predicted: Any) -> float:
     """Return the relative absolute error."""
     return float(np.abs(predicted - y).sum() / np.abs(y - np.mean(y)).sum())
 
@@ -166,8 +163,8 @@ def function(name: str, n_columns: int, seed: int) -> Parts:
     """Return a noisy function to learn and its true values to predict."""
     rng = RandomState(1000 + seed)  # not the rows that functions.py tests on
     X, y = draw(rng, name, n_columns, integers=False)
-    noisy = y[:200] + NOISE * y.std() * rng.normal(size=200)
-    return X[:200], X[200:], noisy, y[200:]
+    noisy = y[:N_TRAIN] + NOISE * y.std() * rng.normal(size=N_TRAIN)
+    return X[:N_TRAIN], X[N_TRAIN:], noisy, y[N_TRAIN:]
 
 
 def score(seed: int) -> tuple[RandomState, pd.DataFrame, Any]:
