@@ -6,10 +6,11 @@ from liftlearn._distribution import NumberDistribution
 from liftlearn._encoder import RowEncoder
 from liftlearn._estimators import LIFTClassifier, LIFTRegressor, load, neg_crps_scorer
 from liftlearn._finetuner import FineTuner
-from liftlearn._language_model import LanguageModel
+from liftlearn._language_model import Ensemble, LanguageModel
 
 __all__ = [
     "DensityDisplay",
+    "Ensemble",
     "FineTuner",
     "IntervalDisplay",
     "LIFTClassifier",

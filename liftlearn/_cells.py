@@ -91,9 +91,12 @@ class CellWriter(Protocol):
 def fit_writer(
     kind: str, cells: pd.Series, weight: NDArray[np.float64], wording: Wording
 ) -> CellWriter:
-    """Return what writes the cells of a column of that kind."""
+    """Return what writes the cells of a column of that kind.
+
+    Beside the kinds of `column_kind` there are positions, which lie in [0, 1] already.
+    """
     scaled = wording.numbers != "plain"
-    if kind in ("number", "rank"):
+    if kind in ("number", "rank", "position"):
         return _fit_number(kind, cells, weight, wording)
     if kind == "date":
         return _Date.fit(cells, wording.digits) if scaled else _Date([], 0)
@@ -119,14 +122,14 @@ def _fit_number(
     if not len(numbers):
         numbers, weight = np.zeros(1), np.ones(1)
     scale = None
-    if kind == "number" and wording.numbers == "row":  # the cells are positions
+    if kind == "position":
         scale = Scale(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     elif wording.numbers != "plain":
         scale = fit_scale(
             numbers, weight, wording.spacing if kind == "number" else "rank"
         )
     spread = numbers if scale is None else scale.position(numbers)
-    jitter = wording.jitter * _deviation(spread, weight) if kind == "number" else 0.0
+    jitter = 0.0 if kind == "rank" else wording.jitter * _deviation(spread, weight)
     whole = scale is None and bool((numbers == np.floor(numbers)).all())
     return _Number(scale, wording.digits, jitter, whole)
 

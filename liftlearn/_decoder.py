@@ -5,7 +5,7 @@ A language model is seen through its ``score`` alone. No torch is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol
@@ -27,6 +27,8 @@ _N_WORDINGS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
 _LOG_TEMPERATURES = (-3.0, 3.0)
 # How sure few rows make a model, see docs/design.md.
 _FEW_ROWS, _MOST_TEMPERATURE = 200, 3.0
+# Standard deviation of a temperature's logarithm around what is expected.
+_SPREAD = 0.5
 
 
 class Scorer(Protocol):
@@ -35,6 +37,13 @@ class Scorer(Protocol):
     def score(
         self, prompts: Sequence[str], answers: Sequence[str]
     ) -> NDArray[np.float64]: ...
+
+
+class Scorers(Protocol):
+    """Several of them, of which the mean is predicted."""
+
+    @property
+    def members(self) -> Sequence[Scorer]: ...
 
 
 class LabelDecoder(BaseEstimator):
@@ -50,8 +59,8 @@ class LabelDecoder(BaseEstimator):
         Log-probabilities are divided by it: above 1 the classes become more alike.
         ``"small_sample"`` is ``min(1 + 200 / n_samples, 3)``, for a model that was
         tuned on few rows for many epochs and is too sure; ``"auto"`` is the model's
-        preference, and 1 for a model without one. Instead of either, the temperature
-        of least log-loss is taken [1]_ where early stopping sets rows aside.
+        preference, and 1 for a model without one. Either is only what to expect where
+        rows were left out in training: those tell it by their log-loss [1]_.
     n_wordings : int or "auto", default="auto"
         In how many ways each row is written for a prediction, which is the mean of
         their probabilities. ``"auto"`` is the model's preference, and 1 for a model
@@ -138,17 +147,20 @@ class LabelDecoder(BaseEstimator):
         n_samples = np.count_nonzero(weight)
         return min(1 + _FEW_ROWS / n_samples, _MOST_TEMPERATURE)
 
-    def calibrate(self, lm: Scorer, prompts: Prompts, y: ArrayLike) -> LabelDecoder:
+    def calibrate(
+        self, held_out: Iterable[tuple[Scorer, Prompts, ArrayLike, ArrayLike]]
+    ) -> LabelDecoder:
         """Fit the temperature, unless it is a number, on rows not trained on.
+
+        It is the most probable one, if its logarithm is normal beforehand, around that
+        of the temperature without such rows, with a standard deviation of a half: so
+        few rows move it little.
 
         Parameters
         ----------
-        lm : LanguageModel
-            The tuned model.
-        prompts : sequence of str, or of sequences of str
-            The rows' sentences, as `predict_proba` takes them.
-        y : array-like of shape (n_samples,)
-            Their labels.
+        held_out : iterable of tuple
+            For each tuned model itself, sentences of rows that it has not learnt from,
+            as `predict_proba` takes them, their labels and their weights.
 
         Returns
         -------
@@ -157,24 +169,39 @@ class LabelDecoder(BaseEstimator):
         """
         if not isinstance(self.temperature, str):
             return self
-        log_prob = _log_probabilities(lm, prompts, self.answers_.texts)
-        rows, own = np.arange(len(log_prob)), self.answers_.write(np.asarray(y))
+        parts = [
+            (
+                _scores(lm, prompts, self.answers_.texts),
+                self.answers_.write(np.asarray(y)),
+                np.asarray(weight),
+            )
+            for lm, prompts, y, weight in held_out
+        ]
+        # On any scale; a row counts as one on average.
+        unit = np.concatenate([weight for *_, weight in parts]).mean()
+        expected = np.log(self.temperature_)
 
         def loss(log_temperature: float) -> float:
-            scaled = log_normalised(log_prob / np.exp(log_temperature))
-            return -float(scaled[rows, own].mean())
+            total = ((log_temperature - expected) / _SPREAD) ** 2 / 2
+            for score, own, weight in parts:
+                log_prob = _mean(score, np.exp(log_temperature))
+                total -= log_prob[np.arange(len(own)), own] @ weight / unit
+            return float(total)
 
         found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
         self.temperature_ = float(np.exp(found.x))
         return self
 
-    def predict_proba(self, lm: Scorer, prompts: Prompts) -> NDArray[np.float64]:
+    def predict_proba(
+        self, lm: Scorer | Scorers, prompts: Prompts
+    ) -> NDArray[np.float64]:
         """Return the probability of each class after each prompt.
 
         Parameters
         ----------
-        lm : LanguageModel
-            The model; its ``score`` is called once.
+        lm : LanguageModel or Ensemble
+            The model, or several, whose mean is predicted; the ``score`` of each is
+            called once.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
 
@@ -183,8 +210,8 @@ class LabelDecoder(BaseEstimator):
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities; each row sums to 1.
         """
-        log_prob = _log_probabilities(lm, prompts, self.answers_.texts)
-        return np.exp(log_normalised(log_prob / self.temperature_))
+        log_prob = _scores(lm, prompts, self.answers_.texts)
+        return np.exp(_mean(log_prob, self.temperature_))
 
 
 class NumberDecoder(BaseEstimator):
@@ -297,14 +324,15 @@ class NumberDecoder(BaseEstimator):
         return self
 
     def predict(
-        self, lm: Scorer, prompts: Prompts, *, return_std: bool = False
+        self, lm: Scorer | Scorers, prompts: Prompts, *, return_std: bool = False
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the point prediction after each prompt.
 
         Parameters
         ----------
-        lm : LanguageModel
-            The model; its ``score`` is called once.
+        lm : LanguageModel or Ensemble
+            The model, or several, whose mean is predicted; the ``score`` of each is
+            called once.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
         return_std : bool, default=False
@@ -321,13 +349,16 @@ class NumberDecoder(BaseEstimator):
         point = distribution.median if self.point == "median" else distribution.mean
         return (point, distribution.std) if return_std else point
 
-    def predict_distribution(self, lm: Scorer, prompts: Prompts) -> NumberDistribution:
+    def predict_distribution(
+        self, lm: Scorer | Scorers, prompts: Prompts
+    ) -> NumberDistribution:
         """Return the distribution over numbers after each prompt.
 
         Parameters
         ----------
-        lm : LanguageModel
-            The model; its ``score`` is called once.
+        lm : LanguageModel or Ensemble
+            The model, or several, whose mean is predicted; the ``score`` of each is
+            called once.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
 
@@ -337,7 +368,7 @@ class NumberDecoder(BaseEstimator):
             A row for each prompt. Each answer's probability is spread evenly over its
             room on the grid.
         """
-        log_prob = _log_probabilities(lm, prompts, self.answers_.texts)
+        log_prob = _mean(_scores(lm, prompts, self.answers_.texts))
         edges, answer, share = self.answers_.pieces()
         log_mass = log_prob[:, answer] + np.log(share)
         return NumberDistribution(
@@ -345,14 +376,24 @@ class NumberDecoder(BaseEstimator):
         )
 
 
-def _log_probabilities(
-    lm: Scorer, prompts: Prompts, answers: list[str]
+def _scores(
+    lm: Scorer | Scorers, prompts: Prompts, answers: list[str]
 ) -> NDArray[np.float64]:
-    """Return the logarithm of each answer's probability, the mean of the wordings'."""
+    """Return each answer's score: (n_models * n_wordings, n_rows, n_answers)."""
     wordings = [prompts] if isinstance(prompts[0], str) else prompts
-    log_prob = log_normalised(lm.score([*chain(*wordings)], answers))
-    by_wording = log_prob.reshape(len(wordings), -1, len(answers))
-    return log_normalised(np.logaddexp.reduce(by_wording, axis=0))
+    members: Sequence[Any] = getattr(lm, "members", [lm])
+    texts = [*chain(*wordings)]
+    score = np.stack([member.score(texts, answers) for member in members])
+    return score.reshape(-1, len(wordings[0]), len(answers))
+
+
+def _mean(score: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return the logarithm of the mean of what models and wordings say.
+
+    Each is made less sure by the temperature first: that is how sure each is too much.
+    """
+    log_prob = log_normalised(score / temperature)
+    return log_normalised(np.logaddexp.reduce(log_prob, axis=0))
 
 
 def _is_auto(value: Any) -> bool:

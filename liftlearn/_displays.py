@@ -276,6 +276,8 @@ class TrainingDisplay:
     def plot(self, ax: Any = None) -> Self:
         """Draw the loss, and the metric that early stopping watched on its own axis.
 
+        Of several models each has a line of its own.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -288,14 +290,17 @@ class TrainingDisplay:
         """
         self.ax_ = _axes(ax)
         self.figure_ = self.ax_.figure
-        epochs = np.arange(1, len(self.history) + 1)
-        self.ax_.plot(epochs, [epoch["loss"] for epoch in self.history], color="C0")
         self.ax_.set(xlabel="epoch", ylabel="loss")
-        monitored = [epoch["monitored"] for epoch in self.history]
-        if any(metric is not None for metric in monitored):
-            twin = self.ax_.twinx()
-            twin.plot(epochs, monitored, color="C1")
-            twin.set(ylabel="monitored metric")
+        twin = None
+        for model in dict.fromkeys(epoch["model"] for epoch in self.history):
+            own = [epoch for epoch in self.history if epoch["model"] == model]
+            epochs = np.arange(1, len(own) + 1)
+            self.ax_.plot(epochs, [epoch["loss"] for epoch in own], color="C0")
+            monitored = [epoch["monitored"] for epoch in own]
+            if any(metric is not None for metric in monitored):
+                twin = twin or self.ax_.twinx()
+                twin.plot(epochs, monitored, color="C1")
+                twin.set(ylabel="monitored metric")
         return self
 
 

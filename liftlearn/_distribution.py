@@ -305,12 +305,12 @@ def sample_index(
 def log_normalised(log_prob: Floats) -> Floats:
     """Return the logarithms of probabilities that sum to 1 in each row.
 
-    Each row of ``log_prob`` has a finite entry.
+    Rows are along the last axis; each has a finite entry.
 
     >>> np.exp(log_normalised(np.log([[0.1, 0.3]])))
     array([[0.25, 0.75]])
     """
     # exp of a raw score underflows to 0 for long answers; differences do not.
-    shifted = log_prob - log_prob.max(axis=1, keepdims=True)
-    normal: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted = log_prob - log_prob.max(axis=-1, keepdims=True)
+    normal: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normal

@@ -22,7 +22,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._cells import Wording, as_numbers, column_kind, fit_writer
-from liftlearn._numbers import row_positions, write_codes
+from liftlearn._numbers import fit_scale, row_shapes, write_codes
 from liftlearn._validation import (
     Interval,
     StrOptions,
@@ -35,6 +35,12 @@ from liftlearn._validation import (
 _ROUNDING = 1e-9
 # The slot wording has so many single words for columns, then two words are used.
 _N_SLOTS = 128
+
+# Rows of so many numbers may be curves; those that move by less, as a share of their
+# columns' scales, have no shape left there.
+_FEWEST_POINTS, _FLAT = 16, 0.02
+# What tells the size of a curve.
+_SIZES = ("row median", "row deviation")
 
 _STANDALONE = {
     "columns": "names",
@@ -60,10 +66,15 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         How columns are called. ``"names"`` writes ``age is 41, job is nurse.`` with
         the table's own names, levels and words; ``"slots"`` writes one short word for
         each column and level, ``x0 53 x1 c7``. Alone: ``"names"``.
-    numbers : {"auto", "plain", "scaled", "row"}, default="auto"
+    numbers : {"auto", "plain", "scaled", "row", "by_table"}, default="auto"
         How numbers are written: with significant digits; as a position on the
-        column's scale, with a fixed count of digits; or as a position among the
-        numbers of the same row, for rows that are curves. Alone: ``"plain"``.
+        column's scale, with a fixed count of digits; or, for rows that are curves, as
+        a position among the numbers of the same row, with the row's median and mean
+        deviation behind them, on scales of their own. ``"by_table"`` is ``"row"`` for
+        a table of at least 16 columns of numbers whose positions on their columns'
+        scales differ within a row by less than 0.02 (root mean square), so that two
+        digits would not show a curve's shape, and ``"scaled"`` otherwise. Alone:
+        ``"plain"``.
     digits : int or "auto", default="auto"
         Significant digits of plain numbers, or the fixed count of digits of scaled
         ones. Alone: 4 for plain numbers, 2 for scaled ones.
@@ -136,7 +147,7 @@ shuffle_columns_, text_length_
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "columns": [StrOptions({"auto", "names", "slots"})],
-        "numbers": [StrOptions({"auto", "plain", "scaled", "row"})],
+        "numbers": [StrOptions({"auto", "plain", "scaled", "row", "by_table"})],
         "digits": [StrOptions({"auto"}), Interval(Integral, 1, 17, closed="both")],
         "spacing": [StrOptions({"auto", "zscore", "quantile", "mixed"})],
         "template": [str, None],
@@ -212,10 +223,13 @@ shuffle_columns_, text_length_
         table, weight = table.iloc[np.flatnonzero(weight)], weight[weight > 0]
         self._settle(getattr(y, "name", None))
         names = distinct_names([str(name).strip() for name in table.columns])
-        self._labels = self._column_labels(list(table.columns), names)
         self._fields = _template_fields(self.template, names)
         cells = [table.iloc[:, i] for i in range(table.shape[1])]
         self._kinds = [column_kind(column) for column in cells]
+        if self.numbers_ == "by_table":
+            are_curves = self._are_curves(cells, weight)
+            self.numbers_: str = "row" if are_curves else "scaled"
+        self._labels = self._column_labels(list(table.columns), names)
         wording = Wording(
             self.columns_,
             self.numbers_,
@@ -227,9 +241,7 @@ shuffle_columns_, text_length_
         )
         self._writers = [
             fit_writer(kind, column, weight, wording)
-            for kind, column in zip(
-                self._kinds, self._readable(cells, self._kinds), strict=True
-            )
+            for kind, column in self._readable(cells)
         ]
         return self
 
@@ -324,9 +336,9 @@ shuffle_columns_, text_length_
 
     def _column_labels(self, columns: list[Any], names: list[str]) -> list[str]:
         """Return what each column is called in the sentence."""
-        labels = list(names)
+        labels = distinct_names([*names, *_SIZES]) if self._has_curves() else names
         if self.columns_ == "slots":
-            labels = write_codes(range(len(names)), len(names), "x", _N_SLOTS)
+            labels = write_codes(range(len(labels)), len(labels), "x", _N_SLOTS)
         for name, description in (self.descriptions or {}).items():
             if name not in columns:
                 raise ValueError(
@@ -336,31 +348,53 @@ shuffle_columns_, text_length_
             labels[columns.index(name)] = str(description)
         return labels
 
-    def _readable(
-        self, cells: list[pd.Series], kinds: Sequence[str]
-    ) -> list[pd.Series]:
-        """Return the cells with continuous ones put to scale where rows have one."""
-        if self.numbers_ != "row":
-            return cells
-        curve = [i for i, kind in enumerate(kinds) if kind == "number"]
-        numbers = [as_numbers(cells[i]) for i in curve]
-        positions = row_positions(
-            np.array(numbers).reshape(len(curve), len(cells[0])).T
-        )
-        readable = list(cells)
-        for i, column in zip(curve, positions.T, strict=True):
-            readable[i] = pd.Series(column, name=cells[i].name)
-        return readable
+    def _has_curves(self) -> bool:
+        return self.numbers_ == "row" and "number" in self._kinds
+
+    def _numbers(self, cells: list[pd.Series]) -> NDArray[np.float64]:
+        """Return the columns of many numbers: (n_rows, n_number_columns)."""
+        numbers = [
+            as_numbers(column)
+            for kind, column in zip(self._kinds, cells, strict=True)
+            if kind == "number"
+        ]
+        return np.array(numbers).reshape(len(numbers), len(cells[0])).T
+
+    def _are_curves(self, cells: list[pd.Series], weight: NDArray[np.float64]) -> bool:
+        """Return whether columns' scales would leave nothing of a row's shape."""
+        if self._kinds.count("number") < _FEWEST_POINTS:
+            return False
+        positions = [
+            fit_scale(column[known], weight[known], self.spacing_).position(column)
+            for column in self._numbers(cells).T
+            if (known := ~np.isnan(column)).any()
+        ]
+        within = np.nanvar(positions, axis=0)
+        return bool(np.nanmean(within) < _FLAT**2)
+
+    def _readable(self, cells: list[pd.Series]) -> list[tuple[str, pd.Series]]:
+        """Return what is written and its kind: the cells; curves by shape and size."""
+        if not self._has_curves():
+            return list(zip(self._kinds, cells, strict=True))
+        positions, *sizes = row_shapes(self._numbers(cells))
+        shapes = iter(positions.T)
+        readable = [
+            ("position", pd.Series(next(shapes), name=column.name))
+            if kind == "number"
+            else (kind, column)
+            for kind, column in zip(self._kinds, cells, strict=True)
+        ]
+        return [*readable, *(("number", pd.Series(size)) for size in sizes)]
 
     def _write(self, X: Any, rng: RandomState | _SharedStream | None) -> list[str]:
         check_is_fitted(self)
         table = check_table(self, X, reset=False)
-        cells = self._readable(
-            [table.iloc[:, i] for i in range(table.shape[1])], self._kinds
-        )
+        cells = [table.iloc[:, i] for i in range(table.shape[1])]
         texts = [
             writer.write(column, rng)
-            for writer, column in zip(self._writers, cells, strict=True)
+            for writer, (_, column) in zip(
+                self._writers, self._readable(cells), strict=True
+            )
         ]
         lead = f"{self.task} " if self.task else ""
         if self.template is not None:

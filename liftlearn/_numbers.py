@@ -110,24 +110,33 @@ def _thinned(scale: Scale) -> Scale:
     return Scale(scale.knots[kept], scale.positions[kept])
 
 
-def row_positions(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the position of each number within its own row.
+def row_shapes(
+    numbers: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return each number's position within its row, and rows' medians and deviations.
 
-    A row is read as one curve: its level and size are taken out, its shape stays. The
-    row's median is at 0.5, and 0 and 1 are four mean deviations away from it.
+    A row is read as one curve: the position is its shape, the median its level and the
+    mean deviation from it its size. The median is at 0.5, and 0 and 1 are four mean
+    deviations away from it.
 
-    >>> row_positions(np.array([[1.0, 2.0, 3.0], [100.0, 200.0, 300.0]])).round(4)
+    >>> positions, median, deviation = row_shapes(np.array([[1.0, 2, 3], [10, 20, 30]]))
+    >>> positions.round(4)
     array([[0.3125, 0.5   , 0.6875],
            [0.3125, 0.5   , 0.6875]])
+    >>> median, deviation.round(4)
+    (array([ 2., 20.]), array([0.6667, 6.6667]))
     """
     positions = np.full(numbers.shape, np.nan)
+    median, deviation = np.full((2, len(numbers)), np.nan)
     for row in np.flatnonzero(~np.isnan(numbers).all(axis=1)):
         # In units of the largest magnitude, sums do not overflow.
-        shown = numbers[row] / (np.nanmax(np.abs(numbers[row])) or 1.0)
-        centred = shown - np.nanmedian(shown)
-        deviation = np.nanmean(np.abs(centred))
-        positions[row] = 0.5 + centred / (2 * _REACH * (deviation or 1.0))
-    return positions.clip(0.0, 1.0)
+        unit = np.nanmax(np.abs(numbers[row])) or 1.0
+        shown = numbers[row] / unit
+        centre = np.nanmedian(shown)
+        size = np.nanmean(np.abs(shown - centre))
+        positions[row] = 0.5 + (shown - centre) / (2 * _REACH * (size or 1.0))
+        median[row], deviation[row] = centre * unit, size * unit
+    return positions.clip(0.0, 1.0), median, deviation
 
 
 def write_scaled(positions: NDArray[np.float64], digits: int) -> list[str]:

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -27,7 +28,7 @@ from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._encoder import RowEncoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import (
-    LanguageModel,
+    Ensemble,
     adapter_config,
     adapter_parameters,
 )
@@ -85,6 +86,9 @@ def save_fitted(
         # Unlinked, not written over: weights in use may be mapped from these files.
         for name in [_STATE, *earlier]:
             (folder / name).unlink(missing_ok=True)
+        for below in {(folder / name).parent for name in earlier} - {folder}:
+            with suppress(OSError):  # not empty, or gone
+                below.rmdir()
         for name in [*files, _STATE]:
             (folder / name).parent.mkdir(exist_ok=True)
             os.replace(Path(staging) / name, folder / name)
@@ -107,7 +111,7 @@ def load_fitted(
             f"cannot read ({type(e).__name__}: {e}). Load it with the version that "
             "saved it, or save the estimator again."
         ) from e
-    estimator.language_model_ = LanguageModel.load(
+    estimator.language_model_ = Ensemble.load(
         folder, device=device or _device_here(estimator.device)
     )
     return estimator

@@ -154,17 +154,56 @@ def test_the_temperature_is_fitted_to_the_least_log_loss():
     ]
     lm, prompts = ScoresByPrompt(3 * scores), [str(i) for i in range(2000)]
     decoder = LabelDecoder().fit(labels)
+    held_out = [(lm, prompts, labels, np.ones(2000))]
 
-    assert decoder.calibrate(lm, prompts, labels) is decoder
+    assert decoder.calibrate(held_out) is decoder
 
     assert decoder.temperature_ == pytest.approx(3.0, rel=0.05)
     np.testing.assert_allclose(
         decoder.predict_proba(lm, prompts), np.exp(scores), atol=0.02
     )
     few = LabelDecoder(temperature="small_sample").fit(labels)
-    assert few.calibrate(lm, prompts, labels).temperature_ == decoder.temperature_
+    assert few.calibrate(held_out).temperature_ == pytest.approx(
+        decoder.temperature_, rel=0.01
+    )
     given = LabelDecoder(temperature=1.5).fit(labels)
-    assert given.calibrate(lm, prompts, labels).temperature_ == 1.5
+    assert given.calibrate(held_out).temperature_ == 1.5
+
+
+def test_few_rows_move_the_temperature_little_and_weights_are_repetitions():
+    scores = log([[0.9, 0.1], [0.2, 0.8]])
+    lm, prompts = ScoresByPrompt(scores), ["0", "1"]
+    labels = ["a", "a"]
+    one = LabelDecoder(temperature="auto").fit([*labels, "b"])
+    one.calibrate([(lm, prompts, labels, [2.0, 6.0])])
+
+    # In units of the mean weight the rows count a half and one and a half; the
+    # derivative of the loss by the logarithm of the temperature is zero.
+    def slope(t):
+        x = np.array([np.log(9), np.log(1 / 4)]) / t  # a's log odds
+        return 4 * np.log(t) + np.array([0.5, 1.5]) @ (x / (1 + np.exp(x)))
+
+    assert one.temperature_ > 1
+    assert slope(one.temperature_) == pytest.approx(0, abs=1e-3)
+    twice = LabelDecoder(temperature="auto").fit([*labels, "b"])
+    twice.calibrate([(lm, prompts, labels, [1.0, 3.0])])
+    assert twice.temperature_ == one.temperature_
+
+
+def test_several_models_are_averaged_after_the_temperature():
+    class Pair:
+        members = (
+            ScoresByPrompt(log([[0.2, 0.8]])),
+            ScoresByPrompt(log([[0.6, 0.4]])),
+        )
+
+    decoder = LabelDecoder(temperature=2.0).fit([0, 1])
+
+    softened = np.sqrt([[0.2, 0.8], [0.6, 0.4]])
+    softened /= softened.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        decoder.predict_proba(Pair(), ["0"]), [softened.mean(axis=0)]
+    )
 
 
 def test_the_probabilities_of_several_wordings_are_averaged():

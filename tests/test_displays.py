@@ -104,6 +104,17 @@ def test_training_shows_the_loss_and_the_metric_that_was_watched():
     assert list(metric) == [epoch["monitored"] for epoch in history]
 
 
+def test_training_of_several_models_shows_a_line_of_each():
+    tuner = FineTuner(n_epochs=3, n_models=2)
+    classifier = LIFTClassifier(finetuner=tuner, random_state=0).fit(X, Y > 0)
+
+    lines = TrainingDisplay.from_estimator(classifier).ax_.lines
+
+    losses = [epoch["loss"] for epoch in classifier.finetuner_.history_]
+    assert [list(line.get_ydata()) for line in lines] == [losses[:3], losses[3:]]
+    assert [list(line.get_xdata()) for line in lines] == [[1, 2, 3]] * 2
+
+
 def test_without_matplotlib_the_error_says_how_to_get_it(regressor, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 

@@ -323,16 +323,60 @@ def test_numbers_beyond_the_range_of_fit_are_written_as_its_end():
     assert beyond == [lowest, highest]
 
 
-def test_row_numbers_keep_a_rows_shape_and_lose_its_level_and_size():
+def test_row_numbers_tell_a_rows_shape_apart_from_its_level_and_size():
     curve = np.array([0.1, 0.4, 0.9, 0.3])
     table = pd.DataFrame([curve, 100 + 50 * curve, -curve])
     encoder = RowEncoder(numbers="row", columns="slots", question="?").fit(table)
 
-    first, moved, flipped = encoder.transform(table)
-
-    assert first == moved != flipped
     # Median .35, mean deviation .225: .5 + (x - .35) / 1.8
-    assert first == "x0 36 x1 52 x2 80 x3 47 ?"
+    assert encoder.transform(table) == [
+        "x0 36 x1 52 x2 80 x3 47 x4 50 x5 31 ?",
+        "x0 36 x1 52 x2 80 x3 47 x4 89 x5 84 ?",
+        "x0 63 x1 47 x2 19 x3 52 x4 33 x5 31 ?",
+    ]
+
+
+def test_names_of_a_rows_level_and_size_are_no_columns_of_the_table():
+    table = pd.DataFrame({"row median": [1.0, 2.0], "b": [3.0, 5.0]})
+
+    sentence = RowEncoder(numbers="row", question="?").fit_transform(table)[0]
+
+    labels = [fact.split(" is ")[0] for fact in sentence.split(". ")[0].split(", ")]
+    assert labels == ["row median", "b", "row median (2)", "row deviation"]
+
+
+def curves(rng, n_rows, noise, n_columns=40):
+    """Return one bump or dip in each row, of sizes over four orders of magnitude."""
+    place = rng.uniform(5, n_columns - 5, (n_rows, 1))
+    bump = np.exp(-((np.arange(n_columns) - place) ** 2) / 20)
+    size = np.exp(rng.uniform(0, np.log(1e4), (n_rows, 1)))
+    sign = rng.choice([-1, 1], (n_rows, 1))
+    shape = 1 + 0.05 * sign * bump + noise * rng.normal(size=(n_rows, n_columns))
+    return pd.DataFrame(size * shape)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_by_table_curves_are_written_by_row(noise):
+    table = curves(np.random.RandomState(0), 100, noise)
+    table.iloc[3, 5] = np.nan
+
+    encoder = RowEncoder(numbers="by_table").fit(table)
+
+    assert encoder.numbers_ == "row"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        curves(np.random.RandomState(0), 100, noise=0.5),
+        curves(np.random.RandomState(0), 100, noise=0.0, n_columns=15),
+        pd.DataFrame(np.random.RandomState(0).normal(size=(100, 40))),
+        pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]}),
+    ],
+    ids=["much noise", "few columns", "columns apart", "few numbers"],
+)
+def test_by_table_other_rows_are_written_by_column(table):
+    assert RowEncoder(numbers="by_table").fit(table).numbers_ == "scaled"
 
 
 def test_row_numbers_leave_other_columns_as_they_are():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_iris
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -54,24 +55,92 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_accuracy_benchmark_measures_both_starts_on_every_set(
+def paper(monkeypatch, *arguments):
+    monkeypatch.setattr(
+        sys, "argv", [str(EXAMPLES / "benchmarks" / "paper.py"), *arguments]
+    )
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    return runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def test_the_papers_tables_are_measured_once_and_written_as_a_page(
     folder, capsys, monkeypatch
 ):
-    out = folder / "out.csv"
-    arguments = [str(folder), "--sets", "one", "two", "--seeds", "0", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["accuracy.py", *arguments])
+    (folder / "iris.csv").write_text((folder / "one.csv").read_text())
+    for part in ("train_full", "test"):
+        path = folder / "lift_splits" / f"servo_{part}.csv"
+        path.write_text(path.with_name(f"two_{part}.csv").read_text())
+    index = json.loads((folder / "index.json").read_text())
+    index |= {"iris": {**index["one"], "file": "iris.csv"}, "servo": index["two"]}
+    (folder / "index.json").write_text(json.dumps(index))
+    out, page = folder / "out.csv", folder / "page.md"
+    arguments = ["--data", str(folder), "--out", str(out), "--seeds", "0"]
+    arguments += ["--sets", "iris", "servo", "moons", "linear 2", "--methods", "linear"]
 
-    runpy.run_path(str(EXAMPLES / "benchmarks" / "accuracy.py"), run_name="__main__")
+    paper(monkeypatch, *arguments)
+    first = out.read_text()
+    more = [*arguments, "majority or mean", "liftlearn", "random weights"]
+    paper(monkeypatch, *more, "--sets", "iris", "servo", "--page", str(page))
 
+    assert out.read_text().startswith(first)  # nothing is measured twice
     with out.open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["set"], row["start"], row["metric"]) for row in rows] == [
-        ("one", "pretrained", "accuracy"),
-        ("one", "random", "accuracy"),
-        ("two", "pretrained", "RAE"),
-        ("two", "random", "RAE"),
-    ]
-    assert "| one | accuracy |" in capsys.readouterr().out
+        rows = {(row["set"], row["method"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 4 + 2 * 3
+    # The labels alternate with the categories; one category is the majority.
+    assert float(rows["iris", "linear"]["score"]) == 1.0
+    assert float(rows["iris", "majority or mean"]["score"]) == 0.5
+    assert float(rows["linear 2", "linear"]["score"]) < 0.1
+    assert 0.7 < float(rows["moons", "linear"]["score"]) < 0.95
+    megabytes = {key: float(row["megabytes"]) for key, row in rows.items()}
+    assert megabytes["iris", "liftlearn"] > 1.5 * megabytes["iris", "linear"]
+    lines = page.read_text().splitlines()
+    assert any(x.startswith("| iris | ") and " 96.7 | 97.0 |" in x for x in lines)
+    assert any(x.startswith("| servo | ") and " 1.170 | 0.380 |" in x for x in lines)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        paper(monkeypatch, "--sets", "nowhere")
+    assert "No set is called ['nowhere']" in capsys.readouterr().err
+
+
+def test_learning_curves_are_measured_once_and_drawn(folder, capsys, monkeypatch):
+    out, image = folder / "curves.csv", folder / "curves.png"
+    arguments = [str(folder), "--sets", "one", "--out", str(out), "--plot", str(image)]
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+
+    for draws in ("1", "2"):
+        monkeypatch.setattr(
+            sys, "argv", ["curves.py", *arguments, "--sizes", "10", "--draws", draws]
+        )
+        runpy.run_path(str(EXAMPLES / "benchmarks" / "curves.py"), run_name="__main__")
+        if draws == "1":
+            first = out.read_text()
+
+    assert out.read_text().startswith(first)
+    rows = pd.read_csv(out)
+    assert len(rows) == 2 * 4
+    lines = capsys.readouterr().out.splitlines()
+    mean = rows.groupby("method", sort=False)["accuracy"].mean()
+    expected = " | ".join(f"{value:.3f}" for value in mean)
+    assert lines[-2:] == [f"| one | 10 | {expected} |", f"| mean | 10 | {expected} |"]
+    assert image.stat().st_size > 1000
+
+
+def test_without_a_folder_the_papers_tables_come_from_openml(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    module = runpy.run_path(str(EXAMPLES / "benchmarks" / "tables.py"))
+    asked = {}
+
+    def fetch_openml(**parameters):
+        asked.update(parameters)
+        return load_iris(as_frame=True)
+
+    module["openml_split"].__globals__["fetch_openml"] = fetch_openml
+    rows = module["openml_split"]("wine", seed=0)
+
+    assert asked["data_id"] == 187
+    assert rows.is_class
+    assert (len(rows.X_train), len(rows.X_test)) == (120, 30)
+    assert rows.y_test.value_counts().tolist() == [10, 10, 10]
 
 
 def test_the_wordings_benchmark_measures_names_and_slots(

@@ -218,21 +218,22 @@ def test_steps_and_epochs_are_counted(llama, parameters, n_steps, n_epochs):
     assert len(tuner.history_) == n_epochs
 
 
+CLASSES = {n: LabelDecoder().fit(np.arange(n)).answers_ for n in (2, 15, 1000)}
+GRID = NumberDecoder(grid="scaled").fit([0.0, 1.0]).answers_
+
+
 @pytest.mark.parametrize(
-    ("n_rows", "n_answers", "batch_size", "n_steps"),
+    ("n_rows", "answers", "batch_size", "n_steps"),
     [
-        (10, 2, 4, 120),
-        (10, 100, 4, 240),  # 120 for each factor of ten
-        (10, 1000, 4, 360),
-        (10, 1000, 10_000, 120),  # more would read too many tokens
-        (900, 2, 10, 270),  # three epochs
+        (10, CLASSES[2], 4, 120),
+        (10, CLASSES[15], 4, 150),  # ten for each class
+        (900, CLASSES[2], 10, 270),  # three epochs
+        (10, GRID, 4, 240),  # 120 for each factor of ten
+        (10, GRID, 10_000, 120),  # more would read too many tokens
     ],
 )
-def test_steps_by_table(llama, n_rows, n_answers, batch_size, n_steps):
-    corpus = replace(
-        sentences(n_rows, np.arange(n_rows) % 2),
-        answers=LabelDecoder().fit(np.arange(n_answers)).answers_,
-    )
+def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
+    corpus = replace(sentences(n_rows, np.arange(n_rows) % 2), answers=answers)
     tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=batch_size)
 
     tuner.finetune(llama, corpus, RandomState(0))
@@ -241,18 +242,74 @@ def test_steps_by_table(llama, n_rows, n_answers, batch_size, n_steps):
     assert tuner.n_steps_ == -(-n_rows // batch_size)
 
 
-def test_steps_by_table_are_bounded_by_the_tokens_they_read(llama):
-    corpus = replace(
-        sentences(10, np.zeros(10, int)),
-        answers=LabelDecoder().fit(np.arange(1000)).answers_,
-    )
+@pytest.mark.parametrize(
+    ("answers", "batch_size", "budget"),
+    [(CLASSES[1000], 100, 4_000_000), (GRID, 100, 250_000)],
+)
+def test_steps_by_table_are_bounded_by_the_tokens_they_read(
+    llama, answers, batch_size, budget
+):
+    corpus = replace(sentences(10, np.zeros(10, int)), answers=answers)
     (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
-    tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=100)
+    tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=batch_size)
 
     tuner.finetune(llama, corpus, RandomState(0))
 
-    assert tuner.max_steps_ == math.ceil(250_000 / (100 * length))
-    assert 120 < tuner.max_steps_ < 360
+    assert tuner.max_steps_ == math.ceil(budget / (batch_size * length)) > 120
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_rows", "n_models"),
+    [
+        ({}, 100, 1),
+        ({"n_models": 3}, 10, 3),
+        ({"n_models": "by_table", "n_epochs": 1}, 100, 3),
+        ({"n_models": "by_table", "n_epochs": 1}, 39, 1),
+        ({"n_models": "by_table", "n_epochs": 10_000}, 100, 1),
+    ],
+)
+def test_models_are_counted(llama, parameters, n_rows, n_models):
+    assert FineTuner(**parameters).count_models(llama, sentences(n_rows)) == n_models
+
+
+def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(llama):
+    corpus = sentences(100)
+    (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
+    tokens = 100 * length  # in an epoch
+    tuner = FineTuner(
+        n_models="by_table", n_epochs=450_000 // (2 * tokens), batch_size=4
+    )
+
+    assert tuner.count_models(llama, corpus) == 2
+    tuner.set_params(n_epochs=tuner.n_epochs + 1)
+    assert tuner.count_models(llama, corpus) == 1
+
+
+def test_copies_add_to_one_history_and_share_the_time(llama):
+    tuner = FineTuner(n_epochs=2, max_time=1e9)
+
+    for turn in [(0, 2), (1, 2)]:
+        tuner.finetune(llama, sentences(10), RandomState(0), turn=turn)
+
+    assert [epoch["model"] for epoch in tuner.history_] == [0, 0, 1, 1]
+    assert tuner.n_models_ == 2
+    tuner.set_params(max_time=1e-9)
+    with pytest.warns(ConvergenceWarning, match="max_time=1e-09 seconds"):
+        tuner.finetune(llama, sentences(10), RandomState(0), turn=(0, 2))
+
+
+def test_copies_keep_their_checkpoints_apart(llama, tmp_path):
+    tuner = FineTuner(max_steps=4, checkpoint_dir=tmp_path, checkpoint_every=2)
+    metrics = MetricsInTurn([])  # training ends amid: there is none to give
+
+    for turn in [(0, 2), (1, 2)]:
+        with pytest.raises(StopIteration):
+            tuner.finetune(
+                llama, sentences(16), RandomState(0), monitor=metrics, turn=turn
+            )
+
+    written = [path.parent.name for path in tmp_path.rglob("*.safetensors")]
+    assert sorted(written) == ["0", "1"]
 
 
 def test_history_tells_of_each_epoch(llama):
@@ -261,7 +318,7 @@ def test_history_tells_of_each_epoch(llama):
 
     tuner.finetune(llama, corpus, RandomState(0))
 
-    keys = {"loss", "learning_rate", "tokens", "monitored", "seconds"}
+    keys = {"model", "loss", "learning_rate", "tokens", "monitored", "seconds"}
     assert [set(epoch) for epoch in tuner.history_] == [keys] * 3
     n_tokens = sum(map(len, llama.prompt_tokens(prompts_of(corpus))))
     n_tokens += 10  # the space before the answer, which is certain

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from liftlearn._numbers import (
     fit_scale,
     fixed_digits,
-    row_positions,
+    row_shapes,
     write_codes,
     write_plain,
     write_scaled,
@@ -152,16 +152,21 @@ def test_a_missing_number_has_no_position():
 def test_the_level_and_size_of_a_row_do_not_move_its_positions():
     rows = np.random.RandomState(0).normal(size=(5, 12))
 
-    moved = row_positions(1000 + 1e4 * rows)
+    moved, level, size = row_shapes(1000 + 1e4 * rows)
 
-    np.testing.assert_allclose(moved, row_positions(rows), rtol=1e-9)
+    positions, median, deviation = row_shapes(rows)
+    np.testing.assert_allclose(moved, positions, rtol=1e-9)
+    np.testing.assert_allclose(level, 1000 + 1e4 * median)
+    np.testing.assert_allclose(size, 1e4 * deviation)
 
 
 def test_a_constant_row_lies_in_the_middle_and_a_missing_one_nowhere():
     rows = np.array([[3.0, 3.0], [np.nan, np.nan], [np.nan, 1e308]])
 
-    positions = row_positions(rows)
+    positions, median, deviation = row_shapes(rows)
 
     np.testing.assert_array_equal(
         positions, [[0.5, 0.5], [np.nan, np.nan], [np.nan, 0.5]]
     )
+    np.testing.assert_array_equal(median, [3.0, np.nan, 1e308])
+    np.testing.assert_array_equal(deviation, [0.0, np.nan, 0.0])

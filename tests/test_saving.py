@@ -144,6 +144,29 @@ def test_a_loaded_estimator_is_the_one_that_was_saved(task, wording, tmp_path):
     assert loaded.n_features_in_ == 16
 
 
+def test_several_models_come_back_and_fewer_replace_them(tmp_path):
+    tuner = FineTuner(**SHORT, n_models=3, learning_rate=0.05)
+    estimator, table = fitted(finetuner=tuner), every_kind()
+
+    loaded = there_and_back(estimator, tmp_path)
+
+    assert len(loaded.language_model_.members) == 3
+    np.testing.assert_array_equal(outputs(loaded, table), outputs(estimator, table))
+    copy = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(outputs(copy, table), outputs(estimator, table))
+    (tmp_path / "member-1" / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"member-1/config\.json' is missing"):
+        liftlearn.load(tmp_path)
+
+    tuner.set_params(n_models=1)
+    single = fitted(finetuner=tuner)
+    single.save(tmp_path)
+
+    assert not list(tmp_path.glob("member-*/*"))
+    again = liftlearn.load(tmp_path)
+    np.testing.assert_array_equal(outputs(again, table), outputs(single, table))
+
+
 def test_columns_without_string_names_come_back(tmp_path):
     table = every_kind()[["float", "few", "word", "zoned", "text"]]
     table.columns = [3, ("a", 1), pd.Timestamp("2024-01-01", tz=BERLIN), np.pi, None]

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from liftlearn import (
     FineTuner,
     LabelDecoder,
+    LanguageModel,
     LIFTClassifier,
     LIFTRegressor,
     NumberDecoder,
@@ -107,19 +108,21 @@ def test_what_a_regressor_predicts_is_read_from_one_distribution(regressor):
     assert regressor.predict_quantiles(X_NEW).shape == (400, 3)
 
 
-def test_the_distribution_is_read_with_each_prompt_once(regressor, monkeypatch):
+def test_each_model_reads_each_prompt_once_for_a_distribution(regressor, monkeypatch):
     read = []
-    lm = regressor.language_model_
-    score = type(lm).score
+    members = regressor.language_model_.members
+    score = LanguageModel.score
 
     def counted(self, prompts, answers):
-        read.extend(prompts)
+        read.append((self, prompts))
         return score(self, prompts, answers)
 
-    monkeypatch.setattr(type(lm), "score", counted)
+    monkeypatch.setattr(LanguageModel, "score", counted)
     regressor.predict_distribution(X_NEW)
 
-    assert read == regressor.encoder_.transform(X_NEW)
+    prompts = regressor.encoder_.transform(X_NEW)
+    assert len(members) > 1
+    assert read == [(lm, prompts) for lm in members]
 
 
 def test_a_learnt_distribution_is_better_than_that_of_the_targets(regressor):
@@ -153,7 +156,9 @@ def test_the_crps_is_a_scorer_of_regressors_and_of_pipelines(regressor):
 
 
 def test_early_stoppings_rows_fit_the_temperature():
-    tuner = FineTuner(max_steps=20, early_stopping=True, validation_fraction=0.3)
+    tuner = FineTuner(
+        max_steps=20, early_stopping=True, validation_fraction=0.3, n_models=1
+    )
     classifier = LIFTClassifier(finetuner=tuner, random_state=0)
 
     classifier.fit(X_TRAIN, LABELS_TRAIN)

@@ -5,7 +5,7 @@ way of writing alone. Run
 
     python examples/benchmarks/formats.py FOLDER --only targets cells
 
-where FOLDER is that of ``accuracy.py`` beside this file. Only rows to learn from are
+where FOLDER is that of ``tables.py`` beside this file. Only rows to learn from are
 used: a quarter of them, another one for each seed, is predicted. Synthetic tables are
 drawn beside them: LIFT's functions of one and two columns (the mean over the six), two
 targets with heavy tails, and rows that are noisy curves with a hill or a valley, each
@@ -19,7 +19,6 @@ classes.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -28,11 +27,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accuracy import read_split
-from functions import FUNCTIONS, N_TRAIN, NOISE, draw
 from numpy.random import RandomState
 from sklearn.metrics import zero_one_loss
 from sklearn.model_selection import train_test_split
+from tables import FUNCTIONS, function_split, read_index, read_split
 
 from liftlearn import LIFTClassifier, LIFTRegressor, NumberDecoder, RowEncoder
 
@@ -72,7 +70,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--model", help="a folder or a name; the embedded model else")
     options = parser.parse_args()
-    index = json.loads((options.folder / "index.json").read_text(encoding="utf-8"))
+    index = read_index(options.folder)
     every: dict[str, list[Callable[[int], Parts]]] = {
         name: [partial(real, options.folder, name, facts)]
         for name, facts in index.items()
@@ -162,9 +160,8 @@ def real(folder: Path, name: str, facts: dict[str, Any], seed: int) -> Parts:
 def function(name: str, n_columns: int, seed: int) -> Parts:
     """Return a noisy function to learn and its true values to predict."""
     rng = RandomState(1000 + seed)  # not the rows that functions.py tests on
-    X, y = draw(rng, name, n_columns, integers=False)
-    noisy = y[:N_TRAIN] + NOISE * y.std() * rng.normal(size=N_TRAIN)
-    return X[:N_TRAIN], X[N_TRAIN:], noisy, y[N_TRAIN:]
+    rows = function_split(name, n_columns, rng)
+    return rows.X_train, rows.X_test, rows.y_train.to_numpy(), rows.y_test.to_numpy()
 
 
 def score(seed: int) -> tuple[RandomState, pd.DataFrame, Any]:

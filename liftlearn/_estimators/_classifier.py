@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -23,6 +22,7 @@ from liftlearn._estimators._base import (
     check_coverage,
     conformal_quantile,
 )
+from liftlearn._estimators._members import Monitor
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
 from liftlearn._validation import (
@@ -74,8 +74,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         Names of the columns seen in `fit`, where all of them are strings.
     encoder_, finetuner_, decoder_
         The fitted parts; ``finetuner_.history_`` tells how training went.
-    language_model_ : LanguageModel
-        The tuned model.
+    language_model_ : LanguageModel or Ensemble
+        The tuned model, or several copies of it, as ``FineTuner(n_models=...)`` says.
 
     See Also
     --------
@@ -318,7 +318,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
 
     def _monitor(
         self, prompts: list[str] | list[list[str]], target: NDArray[Any]
-    ) -> Callable[[LanguageModel], float]:
+    ) -> Monitor:
         def accuracy(lm: LanguageModel) -> float:
             proba = self.decoder_.predict_proba(lm, prompts)
             predicted = self.decoder_.classes_[proba.argmax(axis=1)]

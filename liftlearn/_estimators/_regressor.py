@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -22,6 +21,7 @@ from liftlearn._estimators._base import (
     check_coverage,
     conformal_quantile,
 )
+from liftlearn._estimators._members import Monitor
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import LanguageModel
 from liftlearn._validation import (
@@ -70,8 +70,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
         Names of the columns seen in `fit`, where all of them are strings.
     encoder_, finetuner_, decoder_
         The fitted parts; ``finetuner_.history_`` tells how training went.
-    language_model_ : LanguageModel
-        The tuned model.
+    language_model_ : LanguageModel or Ensemble
+        The tuned model, or several copies of it, as ``FineTuner(n_models=...)`` says.
 
     See Also
     --------
@@ -301,7 +301,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
 
     def _monitor(
         self, prompts: list[str] | list[list[str]], target: NDArray[Any]
-    ) -> Callable[[LanguageModel], float]:
+    ) -> Monitor:
         def closeness(lm: LanguageModel) -> float:
             return -float(
                 mean_absolute_error(target, self.decoder_.predict(lm, prompts))

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from itertools import islice
 from numbers import Integral, Real
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
+from liftlearn._answers import NumberAnswers
 from liftlearn._encoder import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._processes import (
@@ -40,9 +42,14 @@ _BUCKET = 16
 _LARGE = 10_000_000
 # Rows of so many tokens need no fused attention.
 _SHORT_ROW = 512
-# Steps by the table: the fewest, the fewest epochs, the most tokens for more; and how
-# many rows tell the length of all.
-_FEW_STEPS, _LEAST_EPOCHS, _BUDGET, _MOST_MEASURED = 120, 3, 250_000, 100
+# Steps by the table: the fewest, the fewest epochs; how many for each class, and the
+# most tokens for them; the most tokens for more steps of a grid of numbers.
+_FEW_STEPS, _LEAST_EPOCHS = 120, 3
+_CLASS_STEPS, _CLASSES_BUDGET, _GRID_BUDGET = 10, 4_000_000, 250_000
+# So many rows tell the length of all.
+_MOST_MEASURED = 100
+# Copies by the table: the most, the most tokens for all, the fewest rows.
+_MOST_MODELS, _MODELS_BUDGET, _FEWEST_ROWS = 3, 450_000, 40
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _AUTO = StrOptions({"auto"})
@@ -65,9 +72,10 @@ class FineTuner(BaseEstimator):
         Most passes over the rows. Else: 10.
     max_steps : int, None, "by_table" or "auto", default="auto"
         Most optimizer steps. None sets no bound. ``"by_table"`` is for a model that
-        learns a table in few steps: 120, or three epochs where these are more; and up
-        to 120 for each factor of ten in the count of answers, such as 240 for a grid
-        of 100 numbers, as long as they read no more than 250,000 tokens. Else: None.
+        learns a table in few steps: 120, or three epochs where these are more; 10 for
+        each class, as long as they read no more than four million tokens; and up to
+        120 for each factor of ten in the count of numbers of a grid, such as 240 for a
+        hundred, as long as they read no more than 250,000 tokens. Else: None.
     learning_rate : float or "auto", default="auto"
         Peak learning rate. Else: without an adapter 1e-3 for models of up to ten
         million weights and 1e-4 for larger ones; with one 0.6 over the model's width,
@@ -89,12 +97,20 @@ class FineTuner(BaseEstimator):
         is trained. What is trained is float32, and so are predictions. ``"auto"`` is
         ``"bf16"`` with an adapter on hardware that has it, and ``"no"``, float32,
         otherwise.
+    n_models : int, "by_table" or "auto", default="auto"
+        How many copies of the model are tuned; the mean of their predictions is
+        predicted [5]_. The first of several leaves out a part of the rows, which tells
+        how sure the copies are too much. ``"by_table"`` is up to 3 for tables of at
+        least 40 rows, as many as together read no more than 450,000 tokens, and 2 of
+        them if these differ by less than a tenth in total variation on the rows that
+        the first has not seen. Else: 1.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside, to stop when the metric on them no longer rises,
         and to keep the weights that did best: accuracy for classes, the mean absolute
         error for numbers. Else: False.
-    validation_fraction : float, default=0.1
-        Share of the rows set aside for early stopping.
+    validation_fraction : float or "auto", default="auto"
+        Share of the rows that the first of several copies leaves out, or that each
+        sets aside for early stopping. Else: 0.1.
     n_iter_no_change : int, default=5
         Epochs without a better metric after which training stops early.
     constrained : bool, default=True
@@ -102,6 +118,7 @@ class FineTuner(BaseEstimator):
         when the model is used. False is the loss of the paper: all tokens compete.
     max_time : float, default=None
         Seconds that training may take; the learning rate reaches its end by then.
+        Several copies share them.
     adapter : "auto", peft.LoraConfig or None, default="auto"
         What is trained. None is all weights. A ``LoraConfig`` is an adapter beside the
         model's weights, which stay as they are and are shared by all fits. ``"auto"``
@@ -117,7 +134,8 @@ class FineTuner(BaseEstimator):
         is refused if anything differs: the data, a parameter, the model or the
         ``random_state``, which must be an int. When training ends, its checkpoint is
         removed, so that the folder is free for another fit. Fits that run side by
-        side need a folder each. None writes nothing.
+        side need a folder each; several copies have one each in it, and those that
+        were done are tuned again. None writes nothing.
     checkpoint_every : int, default=100
         Optimizer steps from one checkpoint to the next.
 
@@ -126,13 +144,16 @@ class FineTuner(BaseEstimator):
     adapter_ : peft.LoraConfig or None
         The adapter in use.
     history_ : list of dict
-        For each epoch the mean ``loss`` in nats, the last ``learning_rate``, the count
-        of ``tokens`` read (padding left out), the ``monitored`` metric (None without
-        early stopping), and the ``seconds`` since training began.
+        For each epoch the ``model``, from 0, the mean ``loss`` in nats, the last
+        ``learning_rate``, the count of ``tokens`` read (padding left out), the
+        ``monitored`` metric (None without early stopping), and the ``seconds`` since
+        training began.
     n_steps_ : int
-        Optimizer steps taken.
+        Optimizer steps taken, by the last copy where there are several.
+    n_models_ : int
+        How many copies were tuned.
     n_epochs_, max_steps_, learning_rate_, batch_size_, weight_decay_, warmup_ratio_, \
-max_grad_norm_, mixed_precision_, early_stopping_
+max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         The values in use.
 
     References
@@ -145,14 +166,16 @@ max_grad_norm_, mixed_precision_, early_stopping_
        2023: adapters on all linear layers.
     .. [4] G. Yang et al., "Tensor Programs V: Tuning Large Neural Networks via
        Zero-Shot Hyperparameter Transfer", NeurIPS 2021.
+    .. [5] B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and Scalable
+       Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> from liftlearn import FineTuner, LIFTClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = LIFTClassifier(finetuner=FineTuner(max_steps=10), random_state=0)
-    >>> model.fit(X, y).finetuner_.n_steps_
+    >>> tuner = FineTuner(max_steps=10, n_models=1)
+    >>> LIFTClassifier(finetuner=tuner, random_state=0).fit(X, y).finetuner_.n_steps_
     10
     """
 
@@ -170,8 +193,9 @@ max_grad_norm_, mixed_precision_, early_stopping_
         "max_grad_norm": [_AUTO, Interval(Real, 0, None, closed="neither")],
         "gradient_accumulation_steps": [_COUNT],
         "mixed_precision": [StrOptions({"auto", "no", "bf16", "fp16"})],
+        "n_models": [StrOptions({"auto", "by_table"}), _COUNT],
         "early_stopping": [_AUTO, "boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [_AUTO, Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [_COUNT],
         "constrained": ["boolean"],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
@@ -193,8 +217,9 @@ max_grad_norm_, mixed_precision_, early_stopping_
         max_grad_norm: float | str = "auto",
         gradient_accumulation_steps: int = 1,
         mixed_precision: str = "auto",
+        n_models: int | str = "auto",
         early_stopping: bool | str = "auto",
-        validation_fraction: float = 0.1,
+        validation_fraction: float | str = "auto",
         n_iter_no_change: int = 5,
         constrained: bool = True,
         max_time: float | None = None,
@@ -212,6 +237,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
         self.max_grad_norm = max_grad_norm
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.mixed_precision = mixed_precision
+        self.n_models = n_models
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -229,6 +255,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
         rng: RandomState,
         *,
         monitor: Callable[[LanguageModel], float] | None = None,
+        turn: tuple[int, int] = (0, 1),
         verbose: int = 0,
     ) -> LanguageModel:
         """Return a copy of the language model, tuned on the corpus.
@@ -244,6 +271,8 @@ max_grad_norm_, mixed_precision_, early_stopping_
         monitor : callable, default=None
             Returns a metric of a language model, higher is better. Where it is given,
             training stops early and the best weights are kept.
+        turn : tuple of int, default=(0, 1)
+            Which of how many copies this one is. Later ones add to ``history_``.
         verbose : int, default=0
             Above 0 a progress bar is shown.
 
@@ -272,13 +301,12 @@ max_grad_norm_, mixed_precision_, early_stopping_
             If ``max_time`` ended training before its steps were done.
         """
         self._validate_params()
-        self._settle(lm)
-        if self.max_steps == "by_table":
-            self.max_steps_ = self._steps_by_table(lm, corpus)
+        self._settle(lm, corpus)
+        earlier = self.history_ if turn[0] else []
         self.history_: list[dict[str, Any]] = []
-        self.n_steps_ = 0
+        self.n_steps_, self.n_models_ = 0, turn[0] + 1
         trie = lm.trie(corpus.answers.texts)
-        checkpoint = self._checkpoint(lm, corpus, rng)
+        checkpoint = self._checkpoint(lm, corpus, rng, turn)
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
         with FITS, own_state(), torch.random.fork_rng(devices):
             seed = rng.randint(2**31)
@@ -291,7 +319,15 @@ max_grad_norm_, mixed_precision_, early_stopping_
                 scorer = AnswerScorer(tuned.model, trie, constrained=self.constrained)
                 try:
                     self._train(
-                        tuned, scorer, corpus, rng, seed, monitor, checkpoint, verbose
+                        tuned,
+                        scorer,
+                        corpus,
+                        rng,
+                        seed,
+                        monitor,
+                        turn,
+                        checkpoint,
+                        verbose,
                     )
                 except RuntimeError as error:
                     if not should_reduce_batch_size(error):
@@ -305,9 +341,35 @@ max_grad_norm_, mixed_precision_, early_stopping_
                         "shorter rows with RowEncoder(text_length=..., digits=...) or "
                         "fewer columns."
                     ) from error
+        self.history_ = [*earlier, *({"model": turn[0], **e} for e in self.history_)]
         return tuned.scoring_copy()
 
-    def _settle(self, lm: LanguageModel) -> None:
+    def count_models(self, lm: LanguageModel, corpus: Corpus) -> int:
+        """Return how many copies are to be tuned, at the most.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model to start from.
+        corpus : Corpus
+            What to learn.
+
+        Returns
+        -------
+        n_models : int
+            What ``n_models`` stands for.
+        """
+        self._validate_params()
+        self._settle(lm, corpus)
+        if self.n_models != "by_table":
+            return 1 if self.n_models == "auto" else int(self.n_models)
+        n_steps = self._n_steps(len(corpus))
+        if len(corpus) < _FEWEST_ROWS or not n_steps:
+            return 1
+        n_allowed = _MODELS_BUDGET / (n_steps * self._step_tokens(lm, corpus))
+        return int(np.clip(n_allowed, 1, _MOST_MODELS))
+
+    def _settle(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
         is_large = sum(weight.numel() for weight in lm.model.parameters()) > _LARGE
         self.adapter_ = self.adapter
@@ -328,17 +390,22 @@ max_grad_norm_, mixed_precision_, early_stopping_
             "max_grad_norm": 1.0,
             "mixed_precision": precision,
             "early_stopping": False,
+            "validation_fraction": 0.1,
         }
         for name, value in default.items():
             given = getattr(self, name)
             setattr(self, f"{name}_", value if given == "auto" else given)
+        if self.max_steps == "by_table":
+            self.max_steps_ = self._steps_by_table(lm, corpus)
 
     def _checkpoint(
-        self, lm: LanguageModel, corpus: Corpus, rng: RandomState
+        self, lm: LanguageModel, corpus: Corpus, rng: RandomState, turn: tuple[int, int]
     ) -> Checkpoint | None:
         """Return where this fit's state is kept, if it is."""
         if self.checkpoint_dir is None:
             return None
+        which, n_models = turn
+        folder = Path(self.checkpoint_dir, str(which) if n_models > 1 else "")
         names = set(self.get_params(deep=False)) - {
             "checkpoint_dir",
             "checkpoint_every",
@@ -346,7 +413,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
         in_use = {
             name: getattr(self, f"{name}_", getattr(self, name)) for name in names
         }
-        return Checkpoint(self.checkpoint_dir, describe_fit(lm, corpus, rng, in_use))
+        return Checkpoint(folder, describe_fit(lm, corpus, rng, in_use))
 
     def _train(
         self,
@@ -356,6 +423,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
         rng: RandomState,
         seed: int,
         monitor: Callable[[LanguageModel], float] | None,
+        turn: tuple[int, int],
         checkpoint: Checkpoint | None,
         verbose: int,
     ) -> None:
@@ -375,7 +443,9 @@ max_grad_norm_, mixed_precision_, early_stopping_
         scaler = torch.amp.GradScaler(
             lm.model.device.type, enabled=self.mixed_precision_ == "fp16"
         )
-        clock = Clock(self._n_steps(len(corpus)), self.max_time)
+        which, n_models = turn
+        max_time = None if self.max_time is None else self.max_time / n_models
+        clock = Clock(self._n_steps(len(corpus)), max_time)
         best = Best(monitor, self.n_iter_no_change)
         run = Run(lm.model, optimizer, scaler, clock, best, rng, self.history_)
         is_main = accelerator.is_main_process
@@ -387,7 +457,7 @@ max_grad_norm_, mixed_precision_, early_stopping_
         bar = tqdm(
             total=clock.n_steps,
             initial=clock.n_taken,
-            desc="fine-tuning",
+            desc="fine-tuning" + (f", copy {which + 1}" if n_models > 1 else ""),
             disable=not (verbose and is_main),
         )
         with bar:
@@ -503,15 +573,22 @@ max_grad_norm_, mixed_precision_, early_stopping_
 
     def _steps_by_table(self, lm: LanguageModel, corpus: Corpus) -> int:
         """Return the bound that ``max_steps="by_table"`` stands for."""
+        n_answers = len(corpus.answers.texts)
+        if isinstance(corpus.answers, NumberAnswers):
+            n_more, budget = _FEW_STEPS * math.log10(n_answers), _GRID_BUDGET
+        else:
+            n_more, budget = _CLASS_STEPS * n_answers, _CLASSES_BUDGET
+        n_more = min(n_more, budget / self._step_tokens(lm, corpus))
+        batch_size: int = self.batch_size_
+        least = _LEAST_EPOCHS * len(corpus) / batch_size
+        return math.ceil(max(_FEW_STEPS, least, n_more))
+
+    def _step_tokens(self, lm: LanguageModel, corpus: Corpus) -> float:
+        """Return about how many tokens of prompts a step reads."""
         some = corpus.table[:_MOST_MEASURED]
         n_tokens = sum(map(len, lm.prompt_tokens(corpus.encoder.transform(some))))
         batch_size: int = self.batch_size_
-        step_tokens = batch_size * n_tokens / len(some)
-        n_more = min(
-            _FEW_STEPS * math.log10(len(corpus.answers.texts)), _BUDGET / step_tokens
-        )
-        least = _LEAST_EPOCHS * len(corpus) / batch_size
-        return math.ceil(max(_FEW_STEPS, least, n_more))
+        return batch_size * self.gradient_accumulation_steps * n_tokens / len(some)
 
     def _epoch(
         self,

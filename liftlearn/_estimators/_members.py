@@ -1,0 +1,120 @@
+"""How many copies of a model learn a table, and from which of its rows.
+
+A corpus goes in, tuned copies come out, each with what it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from liftlearn._encoder import Corpus
+from liftlearn._language_model import LanguageModel
+
+# Two copies that differ by less, in total variation, have little to gain from a third.
+_LIKE = 0.1
+# A row's weight counts as so many rows at the most.
+_MOST_TIMES = 64
+
+# Tells how well a language model does on rows it was made for: higher is better.
+Monitor = Callable[[LanguageModel], float]
+
+
+class Member(NamedTuple):
+    """One tuned copy.
+
+    Attributes
+    ----------
+    lm : LanguageModel
+        The copy.
+    unseen : Corpus or None
+        What it has not learnt from, if anything was left out.
+    """
+
+    lm: LanguageModel
+    unseen: Corpus | None
+
+
+def tune_members(
+    finetuner: Any,
+    lm: LanguageModel,
+    corpus: Corpus,
+    rng: RandomState,
+    *,
+    stratify: bool,
+    watch: Callable[[Corpus], Monitor],
+    verbose: int,
+) -> list[Member]:
+    """Tune as many copies as the fine-tuner asks for.
+
+    Rows are left out where they have a use: of each copy to stop it early, else of the
+    first of several alone, to tell how sure a copy is too much.
+    """
+    count = getattr(finetuner, "count_models", None)
+    n_models = 1 if count is None else count(lm, corpus)
+    early_stopping = getattr(finetuner, "early_stopping", False)
+    stops_early = not isinstance(early_stopping, str) and bool(early_stopping)
+    by_table = getattr(finetuner, "n_models", None) == "by_table"
+    members: list[Member] = []
+    while len(members) < n_models and not (by_table and _agree(members)):
+        seen, unseen = corpus, None
+        if stops_early or (n_models > 1 and not members):
+            seen, unseen = _split(finetuner, corpus, stratify, rng)
+        tuned = finetuner.finetune(
+            lm,
+            seen,
+            rng,
+            monitor=watch(unseen) if stops_early and unseen else None,
+            verbose=verbose,
+            **({"turn": (len(members), n_models)} if n_models > 1 else {}),
+        )
+        members.append(Member(tuned, unseen))
+    return members
+
+
+def _agree(members: list[Member]) -> bool:
+    """Return whether two copies say much the same of rows that one has not seen."""
+    if len(members) != 2 or (rows := members[0].unseen) is None:
+        return False
+    prompts = rows.encoder.transform(rows.table)
+    one, other = (np.exp(m.lm.score(prompts, rows.answers.texts)) for m in members)
+    apart = np.abs(one - other).sum(axis=1) / 2
+    return bool(np.average(apart, weights=rows.weight) < _LIKE)
+
+
+def _split(
+    finetuner: Any, corpus: Corpus, stratify: bool, rng: RandomState
+) -> tuple[Corpus, Corpus]:
+    """Return what a copy learns from, and what it leaves out.
+
+    A row of a whole weight is so many rows, and may be on both sides.
+    """
+    share = getattr(finetuner, "validation_fraction_", finetuner.validation_fraction)
+    is_whole = corpus.weight == np.floor(corpus.weight)
+    n_times = np.where(is_whole, corpus.weight.clip(max=_MOST_TIMES), 1).astype(int)
+    rows = np.repeat(np.arange(len(corpus)), n_times)
+    target, classes = corpus.target[rows], None
+    if stratify:
+        counts = np.unique(target, return_counts=True)[1]
+        if counts.min() >= 2 and np.ceil(share * len(rows)) >= len(counts):
+            classes = target
+    sides = train_test_split(rows, test_size=share, stratify=classes, random_state=rng)
+    seen, unseen = (np.bincount(side, minlength=len(corpus)) for side in sides)
+    return _part(corpus, seen / n_times), _part(corpus, unseen / n_times)
+
+
+def _part(corpus: Corpus, share: NDArray[np.float64]) -> Corpus:
+    """Return a corpus of a share of each row."""
+    rows = np.flatnonzero(share)
+    return replace(
+        corpus,
+        table=corpus.table.iloc[rows],
+        target=corpus.target[rows],
+        weight=(corpus.weight * share)[rows],
+    )

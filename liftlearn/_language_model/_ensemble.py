@@ -1,0 +1,100 @@
+"""Several tuned copies of one model, whose predictions are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from liftlearn._language_model._model import LanguageModel
+
+# The folder of each copy but the first, whose files are the ensemble's folder's own.
+_FOLDER = "member-{}"
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Copies of a language model, tuned apart; a prediction is the mean of theirs.
+
+    Parameters
+    ----------
+    members : sequence of LanguageModel
+        The copies.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from liftlearn import FineTuner, LIFTClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> tuner = FineTuner(n_models=2, max_steps=10)
+    >>> classifier = LIFTClassifier(finetuner=tuner).fit(X, y)
+    >>> len(classifier.language_model_.members)
+    2
+    """
+
+    members: tuple[LanguageModel, ...]
+
+    def score(
+        self, prompts: Sequence[str], answers: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Return the logarithm of each answer's probability, the mean of the copies'.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            The sentences.
+        answers : sequence of str
+            The possible answers.
+
+        Returns
+        -------
+        score : ndarray of shape (n_prompts, n_answers)
+            As `LanguageModel.score`.
+        """
+        scores = [member.score(prompts, answers) for member in self.members]
+        mean: NDArray[np.float64] = logsumexp(scores, axis=0, b=1 / len(scores))
+        return mean
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Save the copies: the first as the folder itself, each other in one below.
+
+        Parameters
+        ----------
+        folder : str or PathLike
+            Where to write; what `LanguageModel.save` writes and refuses holds for it.
+        """
+        for i, member in enumerate(self.members):
+            member.save(_folder(folder, i))
+
+    @classmethod
+    def load(
+        cls, folder: str | PathLike[str], *, device: str | None = None
+    ) -> Self | LanguageModel:
+        """Load what `save` wrote.
+
+        Parameters
+        ----------
+        folder : str or PathLike
+            The folder.
+        device : str, default=None
+            As for `LanguageModel.load`.
+
+        Returns
+        -------
+        models : Ensemble or LanguageModel
+            The copies; or the model alone, if there is but one.
+        """
+        members = [LanguageModel.load(folder, device=device)]
+        while (below := _folder(folder, len(members))).is_dir():
+            members.append(LanguageModel.load(below, device=device))
+        return cls(tuple(members)) if len(members) > 1 else members[0]
+
+
+def _folder(folder: str | PathLike[str], i: int) -> Path:
+    return Path(folder) / _FOLDER.format(i) if i else Path(folder)
