@@ -39,6 +39,8 @@ _N_SLOTS = 128
 # Rows of so many numbers may be curves; those that move by less, as a share of their
 # columns' scales, have no shape left there.
 _FEWEST_POINTS, _FLAT = 16, 0.02
+# Jitter by the table: that of up to so many columns of numbers, and the most.
+_LEAST_JITTER, _FEW_NUMBERS, _MOST_JITTER = 0.05, 4, 0.2
 # What tells the size of a curve.
 _SIZES = ("row median", "row deviation")
 
@@ -94,10 +96,13 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         Words to write for a column in place of its name or slot.
     question : str, default="auto"
         The text that ends each sentence. Alone: ``What is <name of y>?``.
-    jitter : float or "auto", default="auto"
+    jitter : float, "by_table" or "auto", default="auto"
         Standard deviation of the noise that `augment` adds to each number of a
         continuous column before it is written, in units of the standard deviation of
-        the column (of its positions, where numbers are scaled). Alone: 0.
+        the column (of its positions, where numbers are scaled). ``"by_table"`` is
+        ``0.05 * sqrt(n / 4)`` for n continuous columns, at least 0.05 and at most 0.2,
+        and 0.05 for rows that are curves: many columns are soon known by heart.
+        Alone: 0.
     word_dropout : float or "auto", default="auto"
         Probability with which `augment` leaves out each word of a free text cell, but
         not all of them [2]_: few texts are not learnt by heart. Alone: 0.
@@ -154,7 +159,10 @@ shuffle_columns_, text_length_
         "task": [str, None],
         "descriptions": [Mapping, None],
         "question": [str],
-        "jitter": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "jitter": [
+            StrOptions({"auto", "by_table"}),
+            Interval(Real, 0, None, closed="left"),
+        ],
         "word_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "shuffle_columns": [StrOptions({"auto"}), "boolean"],
         "text_length": [
@@ -229,6 +237,10 @@ shuffle_columns_, text_length_
         if self.numbers_ == "by_table":
             are_curves = self._are_curves(cells, weight)
             self.numbers_: str = "row" if are_curves else "scaled"
+        if self.jitter_ == "by_table":
+            n_numbers = 0 if self._has_curves() else self._kinds.count("number")
+            jitter = _LEAST_JITTER * np.sqrt(n_numbers / _FEW_NUMBERS)
+            self.jitter_ = float(np.clip(jitter, _LEAST_JITTER, _MOST_JITTER))
         self._labels = self._column_labels(list(table.columns), names)
         wording = Wording(
             self.columns_,

@@ -355,6 +355,24 @@ def curves(rng, n_rows, noise, n_columns=40):
     return pd.DataFrame(size * shape)
 
 
+@pytest.mark.parametrize(
+    ("table", "jitter"),
+    [
+        (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 3))), 0.05),
+        (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 16))), 0.1),
+        (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 100))), 0.2),
+        # Levels are not jittered, and do not count.
+        (pd.DataFrame(np.random.RandomState(0).randint(3, size=(30, 16))), 0.05),
+        (curves(np.random.RandomState(0), 30, noise=0.0), 0.05),
+    ],
+    ids=["few", "more", "many", "levels", "curves"],
+)
+def test_jitter_by_table_grows_with_the_columns_of_numbers(table, jitter):
+    encoder = RowEncoder(numbers="by_table", jitter="by_table").fit(table)
+
+    assert encoder.jitter_ == pytest.approx(jitter)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_by_table_curves_are_written_by_row(noise):
     table = curves(np.random.RandomState(0), 100, noise)

@@ -227,8 +227,10 @@ GRID = NumberDecoder(grid="scaled").fit([0.0, 1.0]).answers_
     [
         (10, CLASSES[2], 4, 120),
         (10, CLASSES[15], 4, 150),  # ten for each class
-        (900, CLASSES[2], 10, 270),  # three epochs
+        (900, CLASSES[2], 10, 720),  # eight epochs
+        (20_000, CLASSES[2], 100, 600),  # three, since more would read too many tokens
         (10, GRID, 4, 240),  # 120 for each factor of ten
+        (900, GRID, 10, 720),  # eight epochs
         (10, GRID, 10_000, 120),  # more would read too many tokens
     ],
 )
@@ -243,13 +245,17 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
 
 
 @pytest.mark.parametrize(
-    ("answers", "batch_size", "budget"),
-    [(CLASSES[1000], 100, 4_000_000), (GRID, 100, 250_000)],
+    ("n_rows", "answers", "batch_size", "budget"),
+    [
+        (10, CLASSES[1000], 100, 4_000_000),
+        (2000, CLASSES[2], 10, 100_000),
+        (10, GRID, 100, 250_000),
+    ],
 )
 def test_steps_by_table_are_bounded_by_the_tokens_they_read(
-    llama, answers, batch_size, budget
+    llama, n_rows, answers, batch_size, budget
 ):
-    corpus = replace(sentences(10, np.zeros(10, int)), answers=answers)
+    corpus = replace(sentences(n_rows, np.zeros(n_rows, int)), answers=answers)
     (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
     tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=batch_size)
 

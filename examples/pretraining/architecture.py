@@ -92,7 +92,11 @@ def preferences() -> dict[str, Any]:
     }
     return {"precision": "float64"} | {
         task: {
-            "encoder": {**PREFERENCES["encoder"], "question": question},
+            "encoder": {
+                **PREFERENCES["encoder"],
+                "jitter": "by_table",
+                "question": question,
+            },
             "finetuner": {**PREFERENCES["finetuner"], "n_epochs": n_epochs},
             "decoder": decoder,
         }

@@ -42,10 +42,11 @@ _BUCKET = 16
 _LARGE = 10_000_000
 # Rows of so many tokens need no fused attention.
 _SHORT_ROW = 512
-# Steps by the table: the fewest, the fewest epochs; how many for each class, and the
-# most tokens for them; the most tokens for more steps of a grid of numbers.
-_FEW_STEPS, _LEAST_EPOCHS = 120, 3
-_CLASS_STEPS, _CLASSES_BUDGET, _GRID_BUDGET = 10, 4_000_000, 250_000
+# Steps by the table: the fewest, the fewest epochs, and as many as are worth their
+# tokens; how many for each class; the most tokens for many classes, for more epochs of
+# a few, and for a grid of numbers.
+_FEW_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS, _CLASS_STEPS = 120, 3, 8, 10
+_CLASSES_BUDGET, _EPOCHS_BUDGET, _GRID_BUDGET = 4_000_000, 100_000, 250_000
 # So many rows tell the length of all.
 _MOST_MEASURED = 100
 # Copies by the table: the most, the most tokens for all, the fewest rows.
@@ -72,10 +73,10 @@ class FineTuner(BaseEstimator):
         Most passes over the rows. Else: 10.
     max_steps : int, None, "by_table" or "auto", default="auto"
         Most optimizer steps. None sets no bound. ``"by_table"`` is for a model that
-        learns a table in few steps: 120, or three epochs where these are more; 10 for
-        each class, as long as they read no more than four million tokens; and up to
-        120 for each factor of ten in the count of numbers of a grid, such as 240 for a
-        hundred, as long as they read no more than 250,000 tokens. Else: None.
+        learns a table in few steps: 120, or three epochs where these are more. For
+        classes eight epochs, as long as they read no more than 100,000 tokens, and 10
+        steps for each class, within four million. For a grid of numbers eight epochs
+        and 120 steps for each factor of ten in their count, within 250,000. Else: None.
     learning_rate : float or "auto", default="auto"
         Peak learning rate. Else: without an adapter 1e-3 for models of up to ten
         million weights and 1e-4 for larger ones; with one 0.6 over the model's width,
@@ -574,14 +575,17 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
     def _steps_by_table(self, lm: LanguageModel, corpus: Corpus) -> int:
         """Return the bound that ``max_steps="by_table"`` stands for."""
         n_answers = len(corpus.answers.texts)
+        epoch: float = len(corpus) / self.batch_size_
+        step_tokens = self._step_tokens(lm, corpus)
         if isinstance(corpus.answers, NumberAnswers):
-            n_more, budget = _FEW_STEPS * math.log10(n_answers), _GRID_BUDGET
+            wanted = max(_FEW_STEPS * math.log10(n_answers), _MOST_EPOCHS * epoch)
+            n_more = min(wanted, _GRID_BUDGET / step_tokens)
         else:
-            n_more, budget = _CLASS_STEPS * n_answers, _CLASSES_BUDGET
-        n_more = min(n_more, budget / self._step_tokens(lm, corpus))
-        batch_size: int = self.batch_size_
-        least = _LEAST_EPOCHS * len(corpus) / batch_size
-        return math.ceil(max(_FEW_STEPS, least, n_more))
+            n_more = max(
+                min(_CLASS_STEPS * n_answers, _CLASSES_BUDGET / step_tokens),
+                min(_MOST_EPOCHS * epoch, _EPOCHS_BUDGET / step_tokens),
+            )
+        return math.ceil(max(_FEW_STEPS, _LEAST_EPOCHS * epoch, n_more))
 
     def _step_tokens(self, lm: LanguageModel, corpus: Corpus) -> float:
         """Return about how many tokens of prompts a step reads."""
