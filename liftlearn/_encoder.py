@@ -240,7 +240,7 @@ shuffle_columns_, text_length_
         if self.jitter_ == "by_table":
             n_numbers = 0 if self._has_curves() else self._kinds.count("number")
             jitter = _LEAST_JITTER * np.sqrt(n_numbers / _FEW_NUMBERS)
-            self.jitter_ = float(np.clip(jitter, _LEAST_JITTER, _MOST_JITTER))
+            self.jitter_: float = float(np.clip(jitter, _LEAST_JITTER, _MOST_JITTER))
         self._labels = self._column_labels(list(table.columns), names)
         wording = Wording(
             self.columns_,
