@@ -40,7 +40,7 @@ _N_SLOTS = 128
 # columns' scales, have no shape left there.
 _FEWEST_POINTS, _FLAT = 16, 0.02
 # Jitter by the table: that of up to so many columns of numbers, and the most.
-_LEAST_JITTER, _FEW_NUMBERS, _MOST_JITTER = 0.05, 4, 0.2
+_LEAST_JITTER, _FEW_NUMBERS, _MOST_JITTER = 0.05, 16, 0.2
 # What tells the size of a curve.
 _SIZES = ("row median", "row deviation")
 
@@ -100,8 +100,8 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         Standard deviation of the noise that `augment` adds to each number of a
         continuous column before it is written, in units of the standard deviation of
         the column (of its positions, where numbers are scaled). ``"by_table"`` is
-        ``0.05 * sqrt(n / 4)`` for n continuous columns, at least 0.05 and at most 0.2,
-        and 0.05 for rows that are curves: many columns are soon known by heart.
+        ``0.05 * n / 16`` for n continuous columns, at least 0.05 and at most 0.2, and
+        0.05 for rows that are curves: many columns are soon known by heart.
         Alone: 0.
     word_dropout : float or "auto", default="auto"
         Probability with which `augment` leaves out each word of a free text cell, but
@@ -234,12 +234,12 @@ shuffle_columns_, text_length_
         self._fields = _template_fields(self.template, names)
         cells = [table.iloc[:, i] for i in range(table.shape[1])]
         self._kinds = [column_kind(column) for column in cells]
-        if self.numbers_ == "by_table":
+        if self.numbers == "by_table":
             are_curves = self._are_curves(cells, weight)
             self.numbers_: str = "row" if are_curves else "scaled"
-        if self.jitter_ == "by_table":
+        if self.jitter == "by_table":
             n_numbers = 0 if self._has_curves() else self._kinds.count("number")
-            jitter = _LEAST_JITTER * np.sqrt(n_numbers / _FEW_NUMBERS)
+            jitter = _LEAST_JITTER * n_numbers / _FEW_NUMBERS
             self.jitter_: float = float(np.clip(jitter, _LEAST_JITTER, _MOST_JITTER))
         self._labels = self._column_labels(list(table.columns), names)
         wording = Wording(

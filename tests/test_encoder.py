@@ -358,8 +358,8 @@ def curves(rng, n_rows, noise, n_columns=40):
 @pytest.mark.parametrize(
     ("table", "jitter"),
     [
-        (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 3))), 0.05),
-        (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 16))), 0.1),
+        (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 15))), 0.05),
+        (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 40))), 0.125),
         (pd.DataFrame(np.random.RandomState(0).normal(size=(30, 100))), 0.2),
         # Levels are not jittered, and do not count.
         (pd.DataFrame(np.random.RandomState(0).randint(3, size=(30, 16))), 0.05),
