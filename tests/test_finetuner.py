@@ -316,6 +316,12 @@ def test_copies_keep_their_checkpoints_apart(llama, tmp_path):
 
     written = [path.parent.name for path in tmp_path.rglob("*.safetensors")]
     assert sorted(written) == ["0", "1"]
+    for turn in [(0, 2), (1, 2)]:
+        metrics = MetricsInTurn([1.0, 2.0])
+        tuner.finetune(
+            llama, sentences(16), RandomState(0), monitor=metrics, turn=turn
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_history_tells_of_each_epoch(llama):

@@ -123,11 +123,16 @@ class Checkpoint:
         self._partial.replace(self._file)
         self._is_ours = True
 
-    def remove(self) -> None:
-        """Remove this fit's file, if there is one, and what a killed `write` left."""
+    def remove(self, *, with_folder: bool) -> None:
+        """Remove this fit's file, if there is one, and what a killed `write` left.
+
+        The folder, too, where it was made for this fit alone.
+        """
         if self._is_ours:
             self._file.unlink(missing_ok=True)
             self._partial.unlink(missing_ok=True)
+            if with_folder:
+                self._file.parent.rmdir()
 
     @property
     def _partial(self) -> Path:

@@ -501,7 +501,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         self.n_steps_ = clock.n_taken
         best.restore(lm)
         if checkpoint and is_main:
-            checkpoint.remove()
+            checkpoint.remove(with_folder=n_models > 1)
         if clock.n_taken < clock.n_steps and not best.is_settled:
             self._warn_of_time(clock.n_steps)
 
