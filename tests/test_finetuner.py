@@ -318,9 +318,7 @@ def test_copies_keep_their_checkpoints_apart(llama, tmp_path):
     assert sorted(written) == ["0", "1"]
     for turn in [(0, 2), (1, 2)]:
         metrics = MetricsInTurn([1.0, 2.0])
-        tuner.finetune(
-            llama, sentences(16), RandomState(0), monitor=metrics, turn=turn
-        )
+        tuner.finetune(llama, sentences(16), RandomState(0), monitor=metrics, turn=turn)
     assert not list(tmp_path.iterdir())
 
 
