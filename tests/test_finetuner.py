@@ -244,6 +244,17 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
     assert tuner.n_steps_ == -(-n_rows // batch_size)
 
 
+def test_accumulated_batches_are_one_step_by_table(llama):
+    corpus = sentences(900, np.arange(900) % 2)
+    tuner = FineTuner(
+        max_steps="by_table", n_epochs=1, batch_size=5, gradient_accumulation_steps=2
+    )
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    assert tuner.max_steps_ == 720  # eight epochs
+
+
 @pytest.mark.parametrize(
     ("n_rows", "answers", "batch_size", "budget"),
     [

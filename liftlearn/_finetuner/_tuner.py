@@ -22,8 +22,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
-from liftlearn._answers import NumberAnswers
 from liftlearn._encoder import Corpus
+from liftlearn._finetuner._by_table import models_by_table, steps_by_table
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._processes import (
     FITS,
@@ -42,15 +42,6 @@ _BUCKET = 16
 _LARGE = 10_000_000
 # Rows of so many tokens need no fused attention.
 _SHORT_ROW = 512
-# Steps by the table: the fewest, the fewest epochs, and as many as are worth their
-# tokens; how many for each class; the most tokens for many classes, for more epochs of
-# a few, and for a grid of numbers.
-_FEW_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS, _CLASS_STEPS = 120, 3, 8, 10
-_CLASSES_BUDGET, _EPOCHS_BUDGET, _GRID_BUDGET = 4_000_000, 100_000, 250_000
-# So many rows tell the length of all.
-_MOST_MEASURED = 100
-# Copies by the table: the most, the most tokens for all, the fewest rows.
-_MOST_MODELS, _MODELS_BUDGET, _FEWEST_ROWS = 3, 450_000, 40
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _AUTO = StrOptions({"auto"})
@@ -364,11 +355,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         self._settle(lm, corpus)
         if self.n_models != "by_table":
             return 1 if self.n_models == "auto" else int(self.n_models)
-        n_steps = self._n_steps(len(corpus))
-        if len(corpus) < _FEWEST_ROWS or not n_steps:
-            return 1
-        n_allowed = _MODELS_BUDGET / (n_steps * self._step_tokens(lm, corpus))
-        return int(np.clip(n_allowed, 1, _MOST_MODELS))
+        n_rows_read = self._n_steps(len(corpus)) * self._rows_a_step
+        return models_by_table(lm, corpus, n_rows_read)
 
     def _settle(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
@@ -397,7 +385,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             given = getattr(self, name)
             setattr(self, f"{name}_", value if given == "auto" else given)
         if self.max_steps == "by_table":
-            self.max_steps_ = self._steps_by_table(lm, corpus)
+            self.max_steps_ = steps_by_table(lm, corpus, self._rows_a_step)
 
     def _checkpoint(
         self, lm: LanguageModel, corpus: Corpus, rng: RandomState, turn: tuple[int, int]
@@ -564,6 +552,11 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         scaler.update()
         optimizer.zero_grad()
 
+    @property
+    def _rows_a_step(self) -> int:
+        batch_size: int = self.batch_size_
+        return batch_size * self.gradient_accumulation_steps
+
     def _n_steps(self, n_rows: int) -> int:
         """Return how many optimizer steps the epochs take, within ``max_steps``."""
         n_batches = math.ceil(n_rows / self.batch_size_)
@@ -571,28 +564,6 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             n_batches / self.gradient_accumulation_steps
         )
         return n_steps if self.max_steps_ is None else min(n_steps, self.max_steps_)
-
-    def _steps_by_table(self, lm: LanguageModel, corpus: Corpus) -> int:
-        """Return the bound that ``max_steps="by_table"`` stands for."""
-        n_answers = len(corpus.answers.texts)
-        epoch: float = len(corpus) / self.batch_size_
-        step_tokens = self._step_tokens(lm, corpus)
-        if isinstance(corpus.answers, NumberAnswers):
-            wanted = max(_FEW_STEPS * math.log10(n_answers), _MOST_EPOCHS * epoch)
-            n_more = min(wanted, _GRID_BUDGET / step_tokens)
-        else:
-            n_more = max(
-                min(_CLASS_STEPS * n_answers, _CLASSES_BUDGET / step_tokens),
-                min(_MOST_EPOCHS * epoch, _EPOCHS_BUDGET / step_tokens),
-            )
-        return math.ceil(max(_FEW_STEPS, _LEAST_EPOCHS * epoch, n_more))
-
-    def _step_tokens(self, lm: LanguageModel, corpus: Corpus) -> float:
-        """Return about how many tokens of prompts a step reads."""
-        some = corpus.table[:_MOST_MEASURED]
-        n_tokens = sum(map(len, lm.prompt_tokens(corpus.encoder.transform(some))))
-        batch_size: int = self.batch_size_
-        return batch_size * self.gradient_accumulation_steps * n_tokens / len(some)
 
     def _epoch(
         self,
