@@ -35,7 +35,7 @@ from liftlearn._language_model import (
 from liftlearn._numbers import Scale
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
-_FORMAT = 1
+_FORMAT = 2
 _STATE = "liftlearn.json"
 _STAGING = ".liftlearn-saving-"
 # Files of these kinds change what transformers loads from a folder.

@@ -24,7 +24,7 @@ class Ensemble:
 
     Parameters
     ----------
-    members : sequence of LanguageModel
+    members : tuple of LanguageModel
         The copies.
 
     Examples
