@@ -25,7 +25,8 @@ from liftlearn._numbers import (
 
 # Words of the slot wording: so many single ones for levels, then two words are used.
 _N_LEVELS = 64
-_UNSEEN = "c?"
+# Written for a level that `fit` never saw.
+UNSEEN = "c?"
 # A column of at most so many distinct numbers, each met twice or more, has levels.
 _FEW_LEVELS = 10
 # Text of which at least half the cells differ, or of more levels, is free text.
@@ -167,7 +168,7 @@ class _Level:
     def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
         known = cells.notna().to_numpy()
         return _spread(
-            [self.words.get(str(c), _UNSEEN) for c in cells[known].tolist()], known
+            [self.words.get(str(c), UNSEEN) for c in cells[known].tolist()], known
         )
 
 

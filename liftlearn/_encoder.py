@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from liftlearn._cells import Wording, as_numbers, column_kind, fit_writer
+from liftlearn._cells import (
+    UNSEEN,
+    Stream,
+    Wording,
+    as_numbers,
+    column_kind,
+    fit_writer,
+)
 from liftlearn._numbers import fit_scale, row_shapes, write_codes
 from liftlearn._validation import (
     Interval,
@@ -41,6 +48,12 @@ _N_SLOTS = 128
 _FEWEST_POINTS, _FLAT = 16, 0.02
 # Jitter by the table: that of up to so many columns of numbers, and the most.
 _LEAST_JITTER, _FEW_NUMBERS, _MOST_JITTER = 0.05, 16, 0.2
+# The same for cell dropout, of which fewer columns of numbers have none.
+_LEAST_DROPOUT, _FEWEST_NUMBERS, _MOST_DROPOUT = 0.1, 4, 0.2
+# Rows of more cells than this are written by places, if no more are missing than this.
+_FEW_CELLS, _MOST_MISSING = 32, 0.5
+# Kinds of cells that take the same count of words in each row.
+_OF_ONE_LENGTH = {"number", "rank", "order", "level"}
 # What tells the size of a curve.
 _SIZES = ("row median", "row deviation")
 
@@ -50,6 +63,7 @@ _STANDALONE = {
     "spacing": "mixed",
     "jitter": 0.0,
     "word_dropout": 0.0,
+    "cell_dropout": 0.0,
     "shuffle_columns": False,
     "text_length": None,
 }
@@ -64,10 +78,15 @@ class RowEncoder(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    columns : {"auto", "names", "slots"}, default="auto"
+    columns : {"auto", "names", "slots", "places", "by_table"}, default="auto"
         How columns are called. ``"names"`` writes ``age is 41, job is nurse.`` with
         the table's own names, levels and words; ``"slots"`` writes one short word for
-        each column and level, ``x0 53 x1 c7``. Alone: ``"names"``.
+        each column and level, ``x0 53 x1 c7``; ``"places"`` writes the same cells
+        without a word for the column, which is known by its place in the sentence:
+        ``53 c7``. ``"by_table"`` is ``"places"`` for tables of more than 32 columns
+        without texts and dates, of whose cells at most half are missing, unless
+        ``descriptions`` or ``shuffle_columns`` ask for words; otherwise ``"slots"``.
+        Alone: ``"names"``.
     numbers : {"auto", "plain", "scaled", "row", "by_table"}, default="auto"
         How numbers are written: with significant digits; as a position on the
         column's scale, with a fixed count of digits; or, for rows that are curves, as
@@ -106,6 +125,11 @@ class RowEncoder(TransformerMixin, BaseEstimator):
     word_dropout : float or "auto", default="auto"
         Probability with which `augment` leaves out each word of a free text cell, but
         not all of them [2]_: few texts are not learnt by heart. Alone: 0.
+    cell_dropout : float, "by_table" or "auto", default="auto"
+        Probability with which `augment` writes a cell as one that is not known [3]_:
+        ``c?`` in slots and places, and left out among names. ``"by_table"`` is
+        ``0.1 * n / 16`` for n continuous columns, at least 0.1 and at most 0.2, and 0
+        for fewer than four and for curves. Alone: 0.
     shuffle_columns : bool or "auto", default="auto"
         Whether `augment` writes the columns of each row in a random order. Alone:
         False.
@@ -120,7 +144,7 @@ class RowEncoder(TransformerMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, where all of them are strings. Equal ones are numbered.
     columns_, numbers_, digits_, spacing_, question_, jitter_, word_dropout_, \
-shuffle_columns_, text_length_
+cell_dropout_, shuffle_columns_, text_length_
         The values in use.
 
     Notes
@@ -128,8 +152,9 @@ shuffle_columns_, text_length_
     Numbers with at most ten distinct values, each seen twice on average, and ordered
     categories are written by rank where numbers are scaled, and are not jittered.
     Dates are written as year, month, day, weekday and hour. Missing cells are left out
-    of the sentence. The numbers of a column are scaled with what `fit` saw; later
-    numbers beyond that range are written as its end.
+    of the sentence; by places they are ``c?``, as a level not seen in `fit` is. The
+    numbers of a column are scaled with what `fit` saw; later numbers beyond that range
+    are written as its end.
 
     References
     ----------
@@ -137,6 +162,8 @@ shuffle_columns_, text_length_
        Machine Learning Tasks", NeurIPS 2022, section 2.
     .. [2] M. Iyyer et al., "Deep Unordered Composition Rivals Syntactic Methods for
        Text Classification", ACL 2015, section 3.2.
+    .. [3] P. Vincent et al., "Extracting and Composing Robust Features with Denoising
+       Autoencoders", ICML 2008: masking noise.
 
     Examples
     --------
@@ -151,7 +178,7 @@ shuffle_columns_, text_length_
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "columns": [StrOptions({"auto", "names", "slots"})],
+        "columns": [StrOptions({"auto", "names", "slots", "places", "by_table"})],
         "numbers": [StrOptions({"auto", "plain", "scaled", "row", "by_table"})],
         "digits": [StrOptions({"auto"}), Interval(Integral, 1, 17, closed="both")],
         "spacing": [StrOptions({"auto", "zscore", "quantile", "mixed"})],
@@ -164,6 +191,10 @@ shuffle_columns_, text_length_
             Interval(Real, 0, None, closed="left"),
         ],
         "word_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
+        "cell_dropout": [
+            StrOptions({"auto", "by_table"}),
+            Interval(Real, 0, 1, closed="left"),
+        ],
         "shuffle_columns": [StrOptions({"auto"}), "boolean"],
         "text_length": [
             StrOptions({"auto"}),
@@ -185,6 +216,7 @@ shuffle_columns_, text_length_
         question: str = "auto",
         jitter: float | str = "auto",
         word_dropout: float | str = "auto",
+        cell_dropout: float | str = "auto",
         shuffle_columns: bool | str = "auto",
         text_length: int | str | None = "auto",
     ) -> None:
@@ -198,6 +230,7 @@ shuffle_columns_, text_length_
         self.question = question
         self.jitter = jitter
         self.word_dropout = word_dropout
+        self.cell_dropout = cell_dropout
         self.shuffle_columns = shuffle_columns
         self.text_length = text_length
 
@@ -237,10 +270,15 @@ shuffle_columns_, text_length_
         if self.numbers == "by_table":
             are_curves = self._are_curves(cells, weight)
             self.numbers_: str = "row" if are_curves else "scaled"
+        # The numbers of a curve are not known one by one.
+        n_numbers = 0 if self._has_curves() else self._kinds.count("number")
         if self.jitter == "by_table":
-            n_numbers = 0 if self._has_curves() else self._kinds.count("number")
-            jitter = _LEAST_JITTER * n_numbers / _FEW_NUMBERS
-            self.jitter_: float = float(np.clip(jitter, _LEAST_JITTER, _MOST_JITTER))
+            self.jitter_: float = _grown(_LEAST_JITTER, n_numbers, _MOST_JITTER)
+        if self.cell_dropout == "by_table":
+            dropout = _grown(_LEAST_DROPOUT, n_numbers, _MOST_DROPOUT)
+            self.cell_dropout_: float = dropout if n_numbers >= _FEWEST_NUMBERS else 0.0
+        if self.columns == "by_table":
+            self.columns_: str = "places" if self._is_wide(cells) else "slots"
         self._labels = self._column_labels(list(table.columns), names)
         wording = Wording(
             self.columns_,
@@ -255,6 +293,7 @@ shuffle_columns_, text_length_
             fit_writer(kind, column, weight, wording)
             for kind, column in self._readable(cells)
         ]
+        self._blanks = self._words_for_unknown(cells)
         return self
 
     def transform(self, X: Any) -> list[str]:
@@ -346,8 +385,39 @@ shuffle_columns_, text_length_
             subject = "the target" if target_name in (None, "") else target_name
             self.question_ = f"What is {subject}?"
 
+    def _is_wide(self, cells: list[pd.Series]) -> bool:
+        """Return whether places tell the columns apart, and pay."""
+        if self.descriptions or self.shuffle_columns_ or len(cells) <= _FEW_CELLS:
+            return False
+        n_missing = sum(int(column.isna().sum()) for column in cells)
+        is_full = n_missing <= _MOST_MISSING * len(cells) * len(cells[0])
+        return is_full and _OF_ONE_LENGTH.issuperset(self._kinds)
+
+    def _words_for_unknown(self, cells: list[pd.Series]) -> list[str]:
+        """Return what stands for each column's cells that are not known.
+
+        Among names nothing does; else as many words as stand for others of the column.
+        """
+        if self.columns_ == "names":
+            return [""] * len(self._writers)
+        words = []
+        for writer, (kind, column) in zip(
+            self._writers, self._readable(cells), strict=True
+        ):
+            known = column[column.notna()][:1]
+            of_one_word = kind == "text" or not len(known)
+            n_words = 1 if of_one_word else len(writer.write(known, None)[0].split(" "))
+            words.append(" ".join([UNSEEN] * n_words))
+        return words
+
     def _column_labels(self, columns: list[Any], names: list[str]) -> list[str]:
         """Return what each column is called in the sentence."""
+        if self.columns_ == "places" and (self.descriptions or self.shuffle_columns_):
+            raise ValueError(
+                'columns="places" writes no word for a column and tells it by its '
+                "place, so that it can't have descriptions or shuffle_columns. Leave "
+                'these out, or set columns="slots".'
+            )
         labels = distinct_names([*names, *_SIZES]) if self._has_curves() else names
         if self.columns_ == "slots":
             labels = write_codes(range(len(labels)), len(labels), "x", _N_SLOTS)
@@ -408,11 +478,21 @@ shuffle_columns_, text_length_
                 self._writers, self._readable(cells), strict=True
             )
         ]
+        if rng is not None and self.cell_dropout_:
+            texts = [
+                _masked(column, blank, self.cell_dropout_, rng)
+                for column, blank in zip(texts, self._blanks, strict=True)
+            ]
         lead = f"{self.task} " if self.task else ""
         if self.template is not None:
             return [
                 lead + _filled(self.template, self._fields, row)
                 for row in zip(*texts, strict=True)
+            ]
+        if self.columns_ == "places":
+            return [
+                f"{lead}{' '.join(row)} {self.question_}"
+                for row in zip(*self._places(texts), strict=True)
             ]
         slots = self.columns_ == "slots"
         says, comma, stop = (" ", " ", " ") if slots else (" is ", ", ", ". ")
@@ -428,6 +508,13 @@ shuffle_columns_, text_length_
             sentence = comma.join(known) + stop if known else ""
             prompts.append(lead + sentence + self.question_)
         return prompts
+
+    def _places(self, texts: list[list[str]]) -> list[list[str]]:
+        """Return each column's texts with its blank for those that are not known."""
+        return [
+            [blank if text in ("", UNSEEN) else text for text in column]
+            for blank, column in zip(self._blanks, texts, strict=True)
+        ]
 
 
 class _SharedStream:
@@ -507,6 +594,20 @@ class Corpus:
         else:
             prompts = self.encoder.transform(table)
         return prompts, self.answers.write(self.target[rows], rng)
+
+
+def _grown(least: float, n_numbers: int, most: float) -> float:
+    """Return what grows with the columns of numbers, if they are more than a few."""
+    return float(np.clip(least * n_numbers / _FEW_NUMBERS, least, most))
+
+
+def _masked(texts: list[str], blank: str, share: float, rng: Stream) -> list[str]:
+    """Write each known cell with that probability as one that is not known."""
+    is_kept = rng.uniform(size=len(texts)) >= share
+    return [
+        text if stays or not text else blank
+        for text, stays in zip(texts, is_kept, strict=True)
+    ]
 
 
 def _template_fields(template: str | None, names: list[str]) -> list[int]:

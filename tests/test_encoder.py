@@ -65,8 +65,13 @@ WORDINGS = [
     {"columns": "slots", "numbers": "plain"},
     {"columns": "slots", "numbers": "row"},
 ]
+PLACES = [
+    {"columns": "places", "numbers": "scaled"},
+    {"columns": "places", "numbers": "plain"},
+]
 SLOTS = {"columns": "slots", "numbers": "scaled", "question": "y?"}
-wordings = st.sampled_from(WORDINGS)
+named = st.sampled_from(WORDINGS)
+wordings = st.sampled_from(WORDINGS + PLACES)
 
 
 @st.composite
@@ -139,7 +144,8 @@ def test_the_callers_table_and_the_global_stream_are_left_alone(table, wording):
     stream = check_random_state(None)  # numpy's own
     stream_before = pickle.dumps(stream.get_state())
 
-    encoder = RowEncoder(jitter=0.1, shuffle_columns=True, **wording).fit(table)
+    is_named = wording not in PLACES
+    encoder = RowEncoder(jitter=0.1, shuffle_columns=is_named, **wording).fit(table)
     encoder.augment(table, np.random.RandomState(0))
 
     pd.testing.assert_frame_equal(table, table_before)
@@ -147,7 +153,7 @@ def test_the_callers_table_and_the_global_stream_are_left_alone(table, wording):
 
 
 @fast
-@given(table=tables(), wording=wordings)
+@given(table=tables(), wording=named)
 def test_missing_cells_never_appear_and_all_others_do(table, wording):
     table.columns = [f"column {i}" for i in range(table.shape[1])]
     marks = {name: f"[[{name}]]" for name in table.columns}
@@ -278,7 +284,7 @@ def test_a_new_cell_in_an_empty_column_is_a_new_level():
     assert prompts == ["x0 c? y?", "y?"]
 
 
-@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("wording", WORDINGS + PLACES)
 @pytest.mark.parametrize("cell", [7, 1e308, 5e-324, -0.25, True, "x", dt.date(1, 1, 1)])
 def test_a_constant_column_is_written_alike_in_every_row(wording, cell):
     table = pd.DataFrame({"a": [cell] * 4})
@@ -395,6 +401,82 @@ def test_by_table_curves_are_written_by_row(noise):
 )
 def test_by_table_other_rows_are_written_by_column(table):
     assert RowEncoder(numbers="by_table").fit(table).numbers_ == "scaled"
+
+
+# Places
+
+
+def many_columns(**cells):
+    """Return a table of 20 rows and 33 columns of which some are given."""
+    rng = np.random.RandomState(0)
+    return pd.DataFrame(
+        {f"x{i}": rng.normal(size=20) for i in range(33 - len(cells))} | cells
+    )
+
+
+def with_missing(share):
+    """Return such a table without that share of its cells."""
+    return many_columns().mask(np.random.RandomState(0).rand(20, 33) < share)
+
+
+def test_by_places_each_cell_has_the_same_place_in_every_row():
+    table = pd.DataFrame(
+        {"a": [0.5, np.nan, 2.5], "b": ["u", None, "v"], "c": [7.0, 8.0, 9.0]}
+    )
+    encoder = RowEncoder(columns="places", numbers="scaled", question="y?").fit(table)
+
+    new = pd.DataFrame({"a": [1.5], "b": ["w"], "c": [np.nan]})
+
+    assert encoder.transform(table) == ["24 c0 17 y?", "c? c? 50 y?", "75 c1 82 y?"]
+    assert encoder.transform(new) == ["50 c? c? y?"]
+
+
+def test_by_places_what_is_not_known_is_as_long_as_what_is():
+    levels = [f"level {i}" for i in range(100)] * 2
+    table = pd.DataFrame({"a": levels, "b": np.arange(200.0)})
+    encoder = RowEncoder(columns="places", numbers="scaled", digits=4).fit(table)
+
+    (known,) = encoder.transform(table[:1])
+    (unknown,) = encoder.transform(pd.DataFrame({"a": ["new"], "b": [np.nan]}))
+
+    assert unknown.startswith("c? c? c? c? ")
+    assert len(unknown.split(" ")) == len(known.split(" "))
+
+
+@pytest.mark.parametrize(
+    ("table", "parameters", "columns"),
+    [
+        (many_columns(), {}, "places"),
+        (many_columns(level=["u", "v"] * 10, rank=[1, 2] * 10), {}, "places"),
+        (many_columns().iloc[:, 1:], {}, "slots"),
+        (many_columns(date=pd.date_range("2020", periods=20)), {}, "slots"),
+        (many_columns(text=[f"word {i}" for i in range(20)]), {}, "slots"),
+        (with_missing(0.7), {}, "slots"),
+        (with_missing(0.3), {}, "places"),
+        (many_columns(), {"descriptions": {"x0": "age"}}, "slots"),
+        (many_columns(), {"shuffle_columns": True}, "slots"),
+    ],
+    ids=[
+        "wide", "kinds", "narrow", "date", "text", "sparse", "some missing",
+        "described", "shuffled",
+    ],
+)  # fmt: skip
+def test_by_table_full_rows_of_many_columns_are_written_by_places(
+    table, parameters, columns
+):
+    encoder = RowEncoder(columns="by_table", numbers="scaled", **parameters).fit(table)
+
+    assert encoder.columns_ == columns
+
+
+@pytest.mark.parametrize(
+    "parameter", [{"descriptions": {"a": "age"}}, {"shuffle_columns": True}], ids=str
+)
+def test_places_refuse_what_would_need_a_word_for_a_column(parameter):
+    encoder = RowEncoder(columns="places", **parameter)
+
+    with pytest.raises(ValueError, match='columns="slots"'):
+        encoder.fit(pd.DataFrame({"a": [1]}))
 
 
 def test_row_numbers_leave_other_columns_as_they_are():
@@ -585,6 +667,7 @@ def test_a_template_with_an_unknown_field_is_refused():
         {"question": None},
         {"jitter": -0.1},
         {"word_dropout": 1.0},
+        {"cell_dropout": 1.0},
         {"shuffle_columns": "yes"},
         {"text_length": 0},
     ],
@@ -661,6 +744,73 @@ def test_words_of_free_text_are_left_out_with_the_given_probability():
     }
     whole = "note is " + table["note"][0] + ", level is two words. ?"
     assert encoder.transform(table)[0] == whole
+
+
+CELLS = pd.DataFrame(
+    {
+        "number": np.random.RandomState(0).normal(size=4000),
+        "level": np.tile(["u", None, "v", "w"], 1000),
+        "text": [f"came by train {i}" for i in range(4000)],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("wording", "known", "unknown"),
+    [
+        ({"columns": "names"}, "level is w", None),
+        ({"columns": "slots", "numbers": "scaled"}, "x1 c2", "x1 c?"),
+        ({"template": "{level}?", "columns": "names"}, "w?", "unknown?"),
+    ],
+    ids=["names", "slots", "template"],
+)
+def test_cells_are_not_known_with_the_given_probability(wording, known, unknown):
+    encoder = RowEncoder(cell_dropout=0.3, **wording).fit(CELLS)
+
+    prompts = encoder.augment(CELLS[3::4], np.random.RandomState(1))
+
+    n_known = sum(known in prompt for prompt in prompts)
+    np.testing.assert_allclose(n_known / len(prompts), 0.7, atol=0.06)
+    if unknown:
+        n_unknown = sum(unknown in prompt for prompt in prompts)
+        assert n_known + n_unknown == len(prompts)
+    assert encoder.transform(CELLS) == RowEncoder(**wording).fit_transform(CELLS)
+
+
+def test_cells_dropped_by_places_leave_the_others_where_they_are():
+    levels = [f"level {i}" for i in range(100)] * 2
+    table = pd.DataFrame({"a": levels, "b": np.arange(200.0)})
+    encoder = RowEncoder(columns="places", numbers="scaled", cell_dropout=0.5)
+
+    prompts = encoder.fit(table).augment(table, np.random.RandomState(0))
+
+    assert {len(prompt.split(" ")) for prompt in prompts} == {
+        len(prompt.split(" ")) for prompt in encoder.transform(table)
+    }
+    assert {prompt[:5] == "c? c?" for prompt in prompts} == {True, False}
+
+
+def test_a_cell_that_is_missing_is_not_dropped():
+    encoder = RowEncoder(**SLOTS, cell_dropout=0.5).fit(CELLS)
+
+    prompts = encoder.augment(CELLS[1::4], np.random.RandomState(1))
+
+    assert not any("x1" in prompt for prompt in prompts)
+
+
+@pytest.mark.parametrize(
+    ("n_numbers", "n_levels", "dropout"),
+    [(3, 9, 0.0), (4, 0, 0.1), (16, 4, 0.1), (24, 0, 0.15), (60, 0, 0.2)],
+)
+def test_cell_dropout_by_table_grows_with_the_columns_of_numbers(
+    n_numbers, n_levels, dropout
+):
+    numbers = np.random.RandomState(0).normal(size=(30, n_numbers))
+    table = pd.DataFrame(np.hstack([numbers, np.tile([[0], [1]], (15, n_levels))]))
+
+    encoder = RowEncoder(cell_dropout="by_table").fit(table)
+
+    assert encoder.cell_dropout_ == pytest.approx(dropout)
 
 
 def test_a_text_keeps_a_word_and_is_cut_after_words_were_left_out():
@@ -745,7 +895,7 @@ def test_rewording_leaves_no_words_out():
 # Weights
 
 
-@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("wording", WORDINGS + PLACES)
 def test_a_weight_is_a_number_of_repetitions(wording):
     rng = np.random.RandomState(0)
     # Of more than ten distinct numbers, so that repeating makes no ranks of them.
@@ -784,7 +934,7 @@ def test_the_encoder_works_in_a_pipeline():
     assert score == 1.0
 
 
-@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("wording", WORDINGS + PLACES)
 def test_a_pickled_encoder_writes_the_same(wording):
     table = pd.DataFrame(
         {

@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
+
+from liftlearn import FineTuner, LIFTClassifier
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -219,3 +222,24 @@ def test_the_uncertainty_benchmark_measures_every_method(folder, capsys, monkeyp
     covered = records[records["measure"] == "covered"]["value"]
     assert covered.between(0, 1).all()
     assert "ECE:" in capsys.readouterr().out
+
+
+def test_pretraining_makes_a_model_and_goes_on_from_its_checkpoint(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "pretraining" / "pretrain.py"), tmp_path]
+    command += ["--hidden", "16", "--layers", "1", "--workers", "1", "--hours"]
+
+    subprocess.run([*command, "1e-9"], check=True)
+    seconds = float((tmp_path / "curve.csv").read_text().split(",")[1])
+    subprocess.run([*command, f"{(seconds + 1) / 3600}"], check=True)
+
+    tables = [
+        int(line.split(",")[0])
+        for line in (tmp_path / "curve.csv").read_text().splitlines()
+    ]
+    assert tables == list(range(1, len(tables) + 1))
+    assert len(tables) >= 2
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"| tables | {len(tables)} |" in card
+    X, y = load_iris(return_X_y=True)
+    classifier = LIFTClassifier(tmp_path / "model", finetuner=FineTuner(max_steps=1))
+    assert classifier.fit(X, y).encoder_.columns_ == "slots"

@@ -228,7 +228,7 @@ GRID = NumberDecoder(grid="scaled").fit([0.0, 1.0]).answers_
         (10, CLASSES[2], 4, 120),
         (10, CLASSES[15], 4, 150),  # ten for each class
         (900, CLASSES[2], 10, 720),  # eight epochs
-        (20_000, CLASSES[2], 100, 600),  # three, since more would read too many tokens
+        (40_000, CLASSES[2], 500, 240),  # three, since more would read too many tokens
         (10, GRID, 4, 240),  # 120 for each factor of ten
         (900, GRID, 10, 720),  # eight epochs
         (10, GRID, 10_000, 120),  # more would read too many tokens
@@ -242,6 +242,42 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
 
     assert tuner.max_steps_ == n_steps
     assert tuner.n_steps_ == -(-n_rows // batch_size)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "answers", "settled"),
+    [
+        (0.0, CLASSES[2], (20, 120, 1e-3)),
+        (0.0, GRID, (40, 240, 1e-3)),
+        (0.1, CLASSES[2], (120, 240, 2e-3)),  # twice as many steps
+        (0.1, GRID, (120, 240, 2e-3)),
+        (0.1, CLASSES[15], (120, 240, 2e-3)),  # ten for each class are fewer
+    ],
+)
+def test_cells_left_out_take_more_and_larger_steps_by_table(
+    llama, dropout, answers, settled
+):
+    corpus = replace(sentences(10, np.zeros(10, int)), answers=answers)
+    corpus.encoder.set_params(cell_dropout=dropout).fit(corpus.table)
+    tuner = FineTuner(
+        n_epochs="by_table", max_steps="by_table", learning_rate="by_table",
+        max_time=1e-9,
+    )  # fmt: skip
+
+    with pytest.warns(ConvergenceWarning):
+        tuner.finetune(llama, corpus, RandomState(0))
+
+    assert (tuner.n_epochs_, tuner.max_steps_, tuner.learning_rate_) == settled
+
+
+def test_large_tables_are_read_more_often_with_cells_left_out(llama):
+    corpus = sentences(1300)
+    corpus.encoder.set_params(cell_dropout=0.1).fit(corpus.table)
+    tuner = FineTuner(max_steps="by_table", n_epochs=0, batch_size=10)
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    assert tuner.max_steps_ == 2600  # twenty epochs
 
 
 def test_accumulated_batches_are_one_step_by_table(llama):
@@ -259,8 +295,9 @@ def test_accumulated_batches_are_one_step_by_table(llama):
     ("n_rows", "answers", "batch_size", "budget"),
     [
         (10, CLASSES[1000], 100, 4_000_000),
-        (2000, CLASSES[2], 10, 100_000),
+        (1200, CLASSES[2], 4, 100_000),
         (10, GRID, 100, 250_000),
+        (20_000, GRID, 100, 1_000_000),
     ],
 )
 def test_steps_by_table_are_bounded_by_the_tokens_they_read(
@@ -294,7 +331,7 @@ def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(llama):
     (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
     tokens = 100 * length  # in an epoch
     tuner = FineTuner(
-        n_models="by_table", n_epochs=450_000 // (2 * tokens), batch_size=4
+        n_models="by_table", n_epochs=700_000 // (2 * tokens), batch_size=4
     )
 
     assert tuner.count_models(llama, corpus) == 2

@@ -125,6 +125,7 @@ WORDINGS = [
     {},
     {"columns": "names", "numbers": "plain", "jitter": 0.0},
     {"numbers": "row"},
+    {"columns": "places"},
 ]
 
 

@@ -15,16 +15,17 @@ N_SLOTS, N_LEVELS, N_CODES = 128, 64, 128
 CONTEXT = 4096
 PREFERENCES: dict[str, Any] = {
     "encoder": {
-        "columns": "slots",
+        "columns": "by_table",
         "numbers": "by_table",
         "spacing": "mixed",
-        "jitter": 0.05,
+        "jitter": "by_table",
         "word_dropout": 0.2,
         "text_length": 48,
     },
     "finetuner": {
-        "learning_rate": 1e-3,
+        "learning_rate": "by_table",
         "batch_size": 32,
+        "n_epochs": "by_table",
         "max_steps": "by_table",
         "n_models": "by_table",
         "validation_fraction": 0.2,
@@ -86,21 +87,17 @@ def preferences() -> dict[str, Any]:
     """Return what the model's configuration says under ``liftlearn``."""
     labels = {"words": "codes", "temperature": "small_sample"}
     numbers = {"grid": "scaled", "spacing": "by_table"}
-    tasks: dict[str, tuple[str, int, dict[str, str]]] = {
-        "classification": ("y?", 20, labels),
-        "regression": ("y=", 40, numbers),
+    tasks: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+        "classification": ({"question": "y?", "cell_dropout": "by_table"}, labels),
+        "regression": ({"question": "y="}, numbers),
     }
     return {"precision": "float64"} | {
         task: {
-            "encoder": {
-                **PREFERENCES["encoder"],
-                "jitter": "by_table",
-                "question": question,
-            },
-            "finetuner": {**PREFERENCES["finetuner"], "n_epochs": n_epochs},
+            "encoder": {**PREFERENCES["encoder"], **encoder},
+            "finetuner": PREFERENCES["finetuner"],
             "decoder": decoder,
         }
-        for task, (question, n_epochs, decoder) in tasks.items()
+        for task, (encoder, decoder) in tasks.items()
     }
 
 

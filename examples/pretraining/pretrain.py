@@ -82,7 +82,9 @@ FAMILY_NORMS = {"x": 1.5, "c": 1.0, "y": 1.0, "byte": 1.0}
 # So many steps on new rows follow those on rows that are read again and again.
 N_LAST_STEPS = 16
 # Tokens read for one table, so that wide ones don't take all the time.
-TASK_TOKENS = 100_000
+TASK_TOKENS = 200_000
+# Share of tables that are wide, beside those that the prior draws.
+WIDE_SHARE = 0.5
 
 CARD = """---
 license: bsd-3-clause
@@ -97,9 +99,10 @@ the default of `LIFTClassifier` and `LIFTRegressor`, which fine-tune it on a tab
 seconds. It knows no human language, and answers nothing before it is fine-tuned.
 
 A row is written as `x0 53 x1 c7 x2 07 y?`, and answered by `y1`; or `x0 53 y=`, by
-`42`. One token each: column slots `x0` to `x127`, numbers `00` to `99` (the place of
-the cell on its column's scale), category levels `c0` to `c63` and `c?` (unseen), class
-codes `y0` to `y127`, and the two questions. All other text is spelled in UTF-8 bytes.
+`42`. Of wide tables the slots are left out: `53 c7 07 y?`. One token each: column slots
+`x0` to `x127`, numbers `00` to `99` (the place of the cell on its column's scale),
+category levels `c0` to `c63` and `c?` (not known), class codes `y0` to `y127`, and the
+two questions. All other text is spelled in UTF-8 bytes.
 
 ## Pretraining
 
@@ -123,7 +126,9 @@ def draw_corpus(
 
     The encoder is fitted on the first ``n_support`` rows, or on all.
     """
-    drawn = draw_table(np.random.default_rng(rng.randint(2**31)), n_rows=n_rows)
+    wide = bool(rng.uniform() < WIDE_SHARE)
+    stream = np.random.default_rng(rng.randint(2**31))
+    drawn = draw_table(stream, n_rows=n_rows, wide=wide)
     table = drawn.X if rng.uniform() > 0.07 else _widened(drawn.X, rng)
     names = [_word(rng) + f"{i}" for i in range(table.shape[1])]
     table = table.set_axis(names, axis=1)

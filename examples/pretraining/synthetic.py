@@ -26,6 +26,8 @@ Integers = NDArray[np.int64]
 Task = Literal["classification", "regression"]
 T = TypeVar("T")
 
+WIDE = 16  # columns; tables of more are mostly numbers, and have more classes
+
 
 @dataclass(frozen=True)
 class SyntheticTable:
@@ -48,7 +50,11 @@ class SyntheticTable:
 
 
 def draw_table(
-    rng: np.random.Generator, *, n_rows: int | None = None, max_rows: int = 1000
+    rng: np.random.Generator,
+    *,
+    n_rows: int | None = None,
+    max_rows: int = 1000,
+    wide: bool = False,
 ) -> SyntheticTable:
     """Draw a table from the prior.
 
@@ -60,11 +66,14 @@ def draw_table(
         The number of rows, at least 20. None draws it, too.
     max_rows : int, default=1000
         The largest number of rows that is drawn, at least 20.
+    wide : bool, default=False
+        Whether the table has 17 to 220 columns, and often many classes.
 
     Returns
     -------
     table : SyntheticTable
-        1 to 100 columns; five of eight tables are classifications.
+        1 to 100 columns, or the many of a wide one; five of eight tables are
+        classifications, and of wide ones four of five.
 
     Examples
     --------
@@ -79,7 +88,9 @@ def draw_table(
         n_columns = int(np.clip(np.exp(rng.normal(np.log(9), 0.9)), 1, 100))
         if rng.random() < 0.2:  # the narrow tables that texts come in
             n_columns = int(rng.integers(1, 5))
-        if rng.random() < 0.375:
+        if wide:
+            n_columns = int(np.exp(rng.uniform(np.log(17), np.log(221))))
+        if rng.random() < (0.2 if wide else 0.375):
             X, y = _regression(rng, n_rows, n_columns)
             return SyntheticTable(X, y, "regression")
         X, labels = _classification(rng, n_rows, n_columns)
@@ -95,7 +106,8 @@ def _classification(
     rng: np.random.Generator, n_rows: int, n_columns: int
 ) -> tuple[pd.DataFrame, Integers]:
     """Draw columns and labels, by one of the three ways."""
-    n_classes = min(_draw_n_classes(rng), max(2, n_rows // 6))
+    many = 0.45 if n_columns > WIDE else 0.15
+    n_classes = min(_draw_n_classes(rng, many), max(2, n_rows // 6))
     # Above ten classes, only clusters and prototypes give each its own place.
     if rng.random() < 0.3:
         latent, labels = _class_clusters(rng, n_rows, n_columns, n_classes)
@@ -131,11 +143,11 @@ def _regression(
     return X, _shape_target(rng, _standard(_standard(score) + noise))
 
 
-def _draw_n_classes(rng: np.random.Generator) -> int:
-    """Draw a number of classes: often 2, mostly 2 to 10, at most 160."""
+def _draw_n_classes(rng: np.random.Generator, many: float) -> int:
+    """Draw a number of classes: often 2, else 3 to 10, or at that rate up to 160."""
     if rng.random() < 0.35:
         return 2
-    low, high = (3, 11) if rng.random() < 0.85 else (11, 161)
+    low, high = (11, 161) if rng.random() < many else (3, 11)
     return int(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -399,7 +411,7 @@ def _draw_kinds(rng: np.random.Generator, n_columns: int) -> list[str]:
         n_texts = int(rng.integers(1, 3)) if rng.random() < 0.7 else n_columns
         others = rng.choice(KINDS, max(0, n_columns - n_texts), p=BESIDE_TEXT)
         return _shuffled(rng, ["text"] * min(n_texts, n_columns) + others.tolist())
-    if rng.random() < 0.4:
+    if rng.random() < (0.7 if n_columns > WIDE else 0.4):
         return ["number"] * n_columns
     rare = rng.random() < 0.15
     base = np.array([1.0, 0.5, 0.25, 0.6, 0.25, 0.1 * rare, 0.2 * rare])

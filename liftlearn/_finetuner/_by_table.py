@@ -12,14 +12,39 @@ from liftlearn._encoder import Corpus
 from liftlearn._language_model import LanguageModel
 
 # The fewest steps, the fewest epochs, and as many epochs as are worth their tokens;
-# steps for each class.
+# steps for each class. Cells left out at random take twice the steps and epochs, and
+# bear more of them.
 _FEW_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS, _CLASS_STEPS = 120, 3, 8, 10
-# The most tokens for many classes, for more epochs of a few, and for a grid of numbers.
-_CLASSES_BUDGET, _EPOCHS_BUDGET, _GRID_BUDGET = 4_000_000, 100_000, 250_000
-# The most copies, the most tokens for all of them, and the fewest rows for several.
-_MOST_MODELS, _MODELS_BUDGET, _FEWEST_ROWS = 3, 450_000, 40
+_LARGE_EPOCHS = 20
+# The most epochs of few rows, for classes and for numbers, which would be learnt by
+# heart otherwise; with cells left out they are not, or later.
+_CLASS_EPOCHS, _GRID_EPOCHS, _MASKED_EPOCHS = 20, 40, 120
+# The most tokens for many classes, and for many epochs of a large table. And for more
+# epochs of short rows, for a grid of numbers and for all copies: up to so many rows,
+# which should take seconds, and beyond.
+_CLASSES_BUDGET, _SMALL = 4_000_000, 1200
+_EPOCHS_BUDGETS = 100_000, 1_000_000
+_GRID_BUDGETS = 250_000, 1_000_000
+_MODELS_BUDGETS = 700_000, 4_000_000
+# The most copies, and the fewest rows for several.
+_MOST_MODELS, _FEWEST_ROWS = 3, 40
+# Learning rates.
+_RATE, _RATE_OF_MASKED = 1e-3, 2e-3
 # So many rows tell the length of all.
 _MOST_MEASURED = 100
+
+
+def rate_by_table(corpus: Corpus) -> float:
+    """Return what ``learning_rate="by_table"`` stands for."""
+    return _RATE_OF_MASKED if _is_masked(corpus) else _RATE
+
+
+def epochs_by_table(corpus: Corpus) -> int:
+    """Return what ``n_epochs="by_table"`` stands for."""
+    if _is_masked(corpus):
+        return _MASKED_EPOCHS
+    is_grid = isinstance(corpus.answers, NumberAnswers)
+    return _GRID_EPOCHS if is_grid else _CLASS_EPOCHS
 
 
 def steps_by_table(lm: LanguageModel, corpus: Corpus, rows_a_step: int) -> int:
@@ -27,15 +52,26 @@ def steps_by_table(lm: LanguageModel, corpus: Corpus, rows_a_step: int) -> int:
     n_answers = len(corpus.answers.texts)
     epoch = len(corpus) / rows_a_step
     step_tokens = rows_a_step * _row_tokens(lm, corpus)
+    is_large = len(corpus) > _SMALL
+    # So many steps, as long as they read no more than so many tokens.
     if isinstance(corpus.answers, NumberAnswers):
-        wanted = max(_FEW_STEPS * math.log10(n_answers), _MOST_EPOCHS * epoch)
-        n_more = min(wanted, _GRID_BUDGET / step_tokens)
+        budget = _GRID_BUDGETS[is_large]
+        worth = [
+            (_FEW_STEPS * math.log10(n_answers), budget),
+            (_MOST_EPOCHS * epoch, budget),
+        ]
     else:
-        n_more = max(
-            min(_CLASS_STEPS * n_answers, _CLASSES_BUDGET / step_tokens),
-            min(_MOST_EPOCHS * epoch, _EPOCHS_BUDGET / step_tokens),
-        )
-    return math.ceil(max(_FEW_STEPS, _LEAST_EPOCHS * epoch, n_more))
+        worth = [
+            (_CLASS_STEPS * n_answers, _CLASSES_BUDGET),
+            (_MOST_EPOCHS * epoch, _EPOCHS_BUDGETS[is_large]),
+        ]
+    n_fewest = max(_FEW_STEPS, _LEAST_EPOCHS * epoch)
+    if _is_masked(corpus):
+        n_fewest *= 2
+        if is_large:
+            worth.append((_LARGE_EPOCHS * epoch, _CLASSES_BUDGET))
+    n_most = max(min(steps, budget / step_tokens) for steps, budget in worth)
+    return math.ceil(max(n_fewest, n_most))
 
 
 def models_by_table(lm: LanguageModel, corpus: Corpus, n_rows_read: int) -> int:
@@ -45,7 +81,9 @@ def models_by_table(lm: LanguageModel, corpus: Corpus, n_rows_read: int) -> int:
     """
     if len(corpus) < _FEWEST_ROWS or not n_rows_read:
         return 1
-    n_allowed = _MODELS_BUDGET / (n_rows_read * _row_tokens(lm, corpus))
+    n_allowed = _MODELS_BUDGETS[len(corpus) > _SMALL] / (
+        n_rows_read * _row_tokens(lm, corpus)
+    )
     return int(min(max(n_allowed, 1), _MOST_MODELS))
 
 
@@ -54,3 +92,8 @@ def _row_tokens(lm: LanguageModel, corpus: Corpus) -> float:
     some = corpus.table[:_MOST_MEASURED]
     prompts = lm.prompt_tokens(corpus.encoder.transform(some))
     return sum(map(len, prompts)) / len(some)
+
+
+def _is_masked(corpus: Corpus) -> bool:
+    """Return whether training leaves out cells at random."""
+    return bool(getattr(corpus.encoder, "cell_dropout_", 0.0))

@@ -23,7 +23,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from liftlearn._encoder import Corpus
-from liftlearn._finetuner._by_table import models_by_table, steps_by_table
+from liftlearn._finetuner._by_table import (
+    epochs_by_table,
+    models_by_table,
+    rate_by_table,
+    steps_by_table,
+)
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._processes import (
     FITS,
@@ -60,16 +65,22 @@ class FineTuner(BaseEstimator):
 
     Parameters
     ----------
-    n_epochs : int or "auto", default="auto"
-        Most passes over the rows. Else: 10.
+    n_epochs : int, "by_table" or "auto", default="auto"
+        Most passes over the rows. ``"by_table"`` is 20 for classes, 40 for a grid of
+        numbers, and 120 where the encoder leaves out cells at random
+        (``RowEncoder(cell_dropout=...)``). Else: 10.
     max_steps : int, None, "by_table" or "auto", default="auto"
         Most optimizer steps. None sets no bound. ``"by_table"`` is for a model that
-        learns a table in few steps: 120, or three epochs where these are more. For
-        classes eight epochs, as long as they read no more than 100,000 tokens, and 10
-        steps for each class, within four million. For a grid of numbers eight epochs
-        and 120 steps for each factor of ten in their count, within 250,000. Else: None.
-    learning_rate : float or "auto", default="auto"
-        Peak learning rate. Else: without an adapter 1e-3 for models of up to ten
+        learns a table in few steps: 120, or three epochs where these are more, and
+        twice as many where the encoder leaves out cells. For classes eight epochs, as
+        long as they read no more than 100,000 tokens, and 10 steps for each class,
+        within four million. For a grid of numbers eight epochs and 120 steps for each
+        factor of ten in their count, within 250,000. For more than 1,200 rows, which
+        may take minutes, the bounds of 100,000 and 250,000 are a million, and where
+        cells are left out there are 20 epochs, within four million. Else: None.
+    learning_rate : float, "by_table" or "auto", default="auto"
+        Peak learning rate. ``"by_table"`` is 1e-3, and 2e-3 where the encoder leaves
+        out cells. Else: without an adapter 1e-3 for models of up to ten
         million weights and 1e-4 for larger ones; with one 0.6 over the model's width,
         at most 1e-3: 1e-3 for a width of 576, as measured, and 1.5e-4 for 4096, in
         inverse proportion as for Adam in [4]_.
@@ -93,9 +104,10 @@ class FineTuner(BaseEstimator):
         How many copies of the model are tuned; the mean of their predictions is
         predicted [5]_. The first of several leaves out a part of the rows, which tells
         how sure the copies are too much. ``"by_table"`` is up to 3 for tables of at
-        least 40 rows, as many as together read no more than 450,000 tokens, and 2 of
-        them if these differ by less than a tenth in total variation on the rows that
-        the first has not seen. Else: 1.
+        least 40 rows, as many as together read no more than 700,000 tokens (four
+        million where there are more than 1,200 rows), and 2 of them if these differ by
+        less than a tenth in total variation on the rows that the first has not seen.
+        Else: 1.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside, to stop when the metric on them no longer rises,
         and to keep the weights that did best: accuracy for classes, the mean absolute
@@ -172,13 +184,19 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_epochs": [_AUTO, Interval(Integral, 0, None, closed="left")],
+        "n_epochs": [
+            StrOptions({"auto", "by_table"}),
+            Interval(Integral, 0, None, closed="left"),
+        ],
         "max_steps": [
             StrOptions({"auto", "by_table"}),
             Interval(Integral, 0, None, closed="left"),
             None,
         ],
-        "learning_rate": [_AUTO, Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [
+            StrOptions({"auto", "by_table"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
         "batch_size": [_AUTO, _COUNT],
         "weight_decay": [_AUTO, Interval(Real, 0, None, closed="left")],
         "warmup_ratio": [_AUTO, Interval(Real, 0, 1, closed="both")],
@@ -384,6 +402,10 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         for name, value in default.items():
             given = getattr(self, name)
             setattr(self, f"{name}_", value if given == "auto" else given)
+        if self.n_epochs == "by_table":
+            self.n_epochs_ = epochs_by_table(corpus)
+        if self.learning_rate == "by_table":
+            self.learning_rate_ = rate_by_table(corpus)
         if self.max_steps == "by_table":
             self.max_steps_ = steps_by_table(lm, corpus, self._rows_a_step)
 
