@@ -12,9 +12,9 @@ from liftlearn._encoder import Corpus
 from liftlearn._language_model import LanguageModel
 
 # The fewest steps, the fewest epochs, and as many epochs as are worth their tokens;
-# steps for each class. Cells left out at random take twice the steps and epochs, and
-# bear more of them.
+# steps for each class. Cells left out at random take twice the steps and epochs.
 _FEW_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS, _CLASS_STEPS = 120, 3, 8, 10
+# The same for many rows, of numbers or with cells left out.
 _LARGE_EPOCHS = 20
 # The most epochs of few rows, for classes and for numbers, which would be learnt by
 # heart otherwise; with cells left out they are not, or later.
@@ -25,7 +25,7 @@ _CLASS_EPOCHS, _GRID_EPOCHS, _MASKED_EPOCHS = 20, 40, 120
 _CLASSES_BUDGET, _SMALL = 4_000_000, 1200
 _EPOCHS_BUDGETS = 100_000, 1_000_000
 _GRID_BUDGETS = 250_000, 1_000_000
-_MODELS_BUDGETS = 450_000, 4_000_000
+_MODELS_BUDGETS = 450_000, 2_500_000
 # The most copies, and the fewest rows for several.
 _MOST_MODELS, _FEWEST_ROWS = 3, 40
 # Learning rates.
@@ -56,9 +56,10 @@ def steps_by_table(lm: LanguageModel, corpus: Corpus, rows_a_step: int) -> int:
     # So many steps, as long as they read no more than so many tokens.
     if isinstance(corpus.answers, NumberAnswers):
         budget = _GRID_BUDGETS[is_large]
+        n_epochs = _LARGE_EPOCHS if is_large else _MOST_EPOCHS
         worth = [
             (_FEW_STEPS * math.log10(n_answers), budget),
-            (_MOST_EPOCHS * epoch, budget),
+            (n_epochs * epoch, budget),
         ]
     else:
         worth = [

@@ -76,8 +76,9 @@ class FineTuner(BaseEstimator):
         long as they read no more than 100,000 tokens, and 10 steps for each class,
         within four million. For a grid of numbers eight epochs and 120 steps for each
         factor of ten in their count, within 250,000. For more than 1,200 rows, which
-        may take minutes, the bounds of 100,000 and 250,000 are a million, and where
-        cells are left out there are 20 epochs, within four million. Else: None.
+        may take minutes, the bounds of 100,000 and 250,000 are a million, and for a
+        grid there are 20 epochs, as there are, within four million, where cells are
+        left out. Else: None.
     learning_rate : float, "by_table" or "auto", default="auto"
         Peak learning rate. ``"by_table"`` is 1e-3, and 2e-3 where the encoder leaves
         out cells. Else: without an adapter 1e-3 for models of up to ten
@@ -104,7 +105,7 @@ class FineTuner(BaseEstimator):
         How many copies of the model are tuned; the mean of their predictions is
         predicted [5]_. The first of several leaves out a part of the rows, which tells
         how sure the copies are too much. ``"by_table"`` is up to 3 for tables of at
-        least 40 rows, as many as together read no more than 450,000 tokens (four
+        least 40 rows, as many as together read no more than 450,000 tokens (2.5
         million where there are more than 1,200 rows), and 2 of them if these differ by
         less than a tenth in total variation on the rows that the first has not seen.
         Else: 1.
