@@ -1,4 +1,4 @@
-"""How many steps and how many copies suit a table, for a model that learns in few.
+"""How long, how fast and in how many copies a model of few steps learns a table.
 
 What was measured for these numbers stands in docs/design.md.
 """
