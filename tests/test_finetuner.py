@@ -228,6 +228,7 @@ GRID = NumberDecoder(grid="scaled").fit([0.0, 1.0]).answers_
         (10, CLASSES[2], 4, 120),
         (10, CLASSES[15], 4, 150),  # ten for each class
         (900, CLASSES[2], 10, 720),  # eight epochs
+        (1300, CLASSES[2], 10, 2600),  # twenty of a larger table
         (40_000, CLASSES[2], 500, 240),  # three, since more would read too many tokens
         (10, GRID, 4, 240),  # 120 for each factor of ten
         (900, GRID, 10, 720),  # eight epochs
@@ -270,14 +271,18 @@ def test_cells_left_out_take_more_and_larger_steps_by_table(
     assert (tuner.n_epochs_, tuner.max_steps_, tuner.learning_rate_) == settled
 
 
-def test_large_tables_are_read_more_often_with_cells_left_out(llama):
-    corpus = sentences(1300)
-    corpus.encoder.set_params(cell_dropout=0.1).fit(corpus.table)
+def test_large_tables_may_read_more_tokens_with_cells_left_out(llama):
+    corpus = sentences(20_000)
     tuner = FineTuner(max_steps="by_table", n_epochs=0, batch_size=10)
 
-    tuner.finetune(llama, corpus, RandomState(0))
+    n_steps = []
+    for dropout in [0.0, 0.1]:
+        corpus.encoder.set_params(cell_dropout=dropout).fit(corpus.table)
+        tuner.finetune(llama, corpus, RandomState(0))
+        n_steps.append(tuner.max_steps_)
 
-    assert tuner.max_steps_ == 2600  # twenty epochs
+    assert n_steps[0] < n_steps[1] < 20 * 20_000 / 10
+    assert n_steps[1] / n_steps[0] == pytest.approx(4, rel=1e-3)
 
 
 def test_accumulated_batches_are_one_step_by_table(llama):

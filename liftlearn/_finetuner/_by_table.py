@@ -11,17 +11,16 @@ from liftlearn._answers import NumberAnswers
 from liftlearn._encoder import Corpus
 from liftlearn._language_model import LanguageModel
 
-# The fewest steps, the fewest epochs, and as many epochs as are worth their tokens;
-# steps for each class. Cells left out at random take twice the steps and epochs.
-_FEW_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS, _CLASS_STEPS = 120, 3, 8, 10
-# The same for many rows, of numbers or with cells left out.
-_LARGE_EPOCHS = 20
+# The fewest steps and epochs; cells left out at random take twice as many.
+_FEW_STEPS, _LEAST_EPOCHS = 120, 3
+# Steps for each class. Epochs that are worth their tokens, of few rows and of many.
+_CLASS_STEPS, _MOST_EPOCHS, _LARGE_EPOCHS = 10, 8, 20
 # The most epochs of few rows, for classes and for numbers, which would be learnt by
 # heart otherwise; with cells left out they are not, or later.
 _CLASS_EPOCHS, _GRID_EPOCHS, _MASKED_EPOCHS = 20, 40, 120
-# The most tokens for many classes, and for many epochs of a large table. And for more
-# epochs of short rows, for a grid of numbers and for all copies: up to so many rows,
-# which should take seconds, and beyond.
+# The most tokens for many classes, and for epochs of many rows with cells left out. And
+# for other epochs, for a grid of numbers and for all copies: up to so many rows, which
+# should take seconds, and beyond.
 _CLASSES_BUDGET, _SMALL = 4_000_000, 1200
 _EPOCHS_BUDGETS = 100_000, 1_000_000
 _GRID_BUDGETS = 250_000, 1_000_000
@@ -52,27 +51,19 @@ def steps_by_table(lm: LanguageModel, corpus: Corpus, rows_a_step: int) -> int:
     n_answers = len(corpus.answers.texts)
     epoch = len(corpus) / rows_a_step
     step_tokens = rows_a_step * _row_tokens(lm, corpus)
-    is_large = len(corpus) > _SMALL
-    # So many steps, as long as they read no more than so many tokens.
+    is_masked, is_large = _is_masked(corpus), len(corpus) > _SMALL
+    n_epochs = _LARGE_EPOCHS if is_large else _MOST_EPOCHS
     if isinstance(corpus.answers, NumberAnswers):
-        budget = _GRID_BUDGETS[is_large]
-        n_epochs = _LARGE_EPOCHS if is_large else _MOST_EPOCHS
-        worth = [
-            (_FEW_STEPS * math.log10(n_answers), budget),
-            (n_epochs * epoch, budget),
-        ]
+        n_fine, budget = _FEW_STEPS * math.log10(n_answers), _GRID_BUDGETS[is_large]
+        n_fine = min(n_fine, budget / step_tokens)
     else:
-        worth = [
-            (_CLASS_STEPS * n_answers, _CLASSES_BUDGET),
-            (_MOST_EPOCHS * epoch, _EPOCHS_BUDGETS[is_large]),
-        ]
-    n_fewest = max(_FEW_STEPS, _LEAST_EPOCHS * epoch)
-    if _is_masked(corpus):
-        n_fewest *= 2
-        if is_large:
-            worth.append((_LARGE_EPOCHS * epoch, _CLASSES_BUDGET))
-    n_most = max(min(steps, budget / step_tokens) for steps, budget in worth)
-    return math.ceil(max(n_fewest, n_most))
+        n_fine = min(_CLASS_STEPS * n_answers, _CLASSES_BUDGET / step_tokens)
+        budget = _EPOCHS_BUDGETS[is_large]
+        if is_masked and is_large:
+            budget = _CLASSES_BUDGET
+    n_repeated = min(n_epochs * epoch, budget / step_tokens)
+    n_fewest = max(_FEW_STEPS, _LEAST_EPOCHS * epoch) * (2 if is_masked else 1)
+    return math.ceil(max(n_fewest, n_fine, n_repeated))
 
 
 def models_by_table(lm: LanguageModel, corpus: Corpus, n_rows_read: int) -> int:

@@ -76,9 +76,8 @@ class FineTuner(BaseEstimator):
         long as they read no more than 100,000 tokens, and 10 steps for each class,
         within four million. For a grid of numbers eight epochs and 120 steps for each
         factor of ten in their count, within 250,000. For more than 1,200 rows, which
-        may take minutes, the bounds of 100,000 and 250,000 are a million, and for a
-        grid there are 20 epochs, as there are, within four million, where cells are
-        left out. Else: None.
+        may take minutes, there are 20 epochs, not eight, within a million tokens, or
+        four million for classes where cells are left out. Else: None.
     learning_rate : float, "by_table" or "auto", default="auto"
         Peak learning rate. ``"by_table"`` is 1e-3, and 2e-3 where the encoder leaves
         out cells. Else: without an adapter 1e-3 for models of up to ten
