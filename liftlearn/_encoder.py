@@ -267,18 +267,7 @@ cell_dropout_, shuffle_columns_, text_length_
         self._fields = _template_fields(self.template, names)
         cells = [table.iloc[:, i] for i in range(table.shape[1])]
         self._kinds = [column_kind(column) for column in cells]
-        if self.numbers == "by_table":
-            are_curves = self._are_curves(cells, weight)
-            self.numbers_: str = "row" if are_curves else "scaled"
-        # The numbers of a curve are not known one by one.
-        n_numbers = 0 if self._has_curves() else self._kinds.count("number")
-        if self.jitter == "by_table":
-            self.jitter_: float = _grown(_LEAST_JITTER, n_numbers, _MOST_JITTER)
-        if self.cell_dropout == "by_table":
-            dropout = _grown(_LEAST_DROPOUT, n_numbers, _MOST_DROPOUT)
-            self.cell_dropout_: float = dropout if n_numbers >= _FEWEST_NUMBERS else 0.0
-        if self.columns == "by_table":
-            self.columns_: str = "places" if self._is_wide(cells) else "slots"
+        self._settle_by_table(cells, weight)
         self._labels = self._column_labels(list(table.columns), names)
         wording = Wording(
             self.columns_,
@@ -289,11 +278,11 @@ cell_dropout_, shuffle_columns_, text_length_
             self.word_dropout_,
             self.text_length_,
         )
+        readable = self._readable(cells)
         self._writers = [
-            fit_writer(kind, column, weight, wording)
-            for kind, column in self._readable(cells)
+            fit_writer(kind, column, weight, wording) for kind, column in readable
         ]
-        self._blanks = self._words_for_unknown(cells)
+        self._blanks = self._words_for_unknown(readable)
         return self
 
     def transform(self, X: Any) -> list[str]:
@@ -385,6 +374,23 @@ cell_dropout_, shuffle_columns_, text_length_
             subject = "the target" if target_name in (None, "") else target_name
             self.question_ = f"What is {subject}?"
 
+    def _settle_by_table(
+        self, cells: list[pd.Series], weight: NDArray[np.float64]
+    ) -> None:
+        """Store the values in use of all parameters that are ``"by_table"``."""
+        if self.numbers == "by_table":
+            are_curves = self._are_curves(cells, weight)
+            self.numbers_: str = "row" if are_curves else "scaled"
+        # The numbers of a curve are not known one by one.
+        n_numbers = 0 if self._has_curves() else self._kinds.count("number")
+        if self.jitter == "by_table":
+            self.jitter_: float = _grown(_LEAST_JITTER, n_numbers, _MOST_JITTER)
+        if self.cell_dropout == "by_table":
+            dropout = _grown(_LEAST_DROPOUT, n_numbers, _MOST_DROPOUT)
+            self.cell_dropout_: float = dropout if n_numbers >= _FEWEST_NUMBERS else 0.0
+        if self.columns == "by_table":
+            self.columns_: str = "places" if self._is_wide(cells) else "slots"
+
     def _is_wide(self, cells: list[pd.Series]) -> bool:
         """Return whether places tell the columns apart, and pay."""
         if self.descriptions or self.shuffle_columns_ or len(cells) <= _FEW_CELLS:
@@ -393,7 +399,7 @@ cell_dropout_, shuffle_columns_, text_length_
         is_full = n_missing <= _MOST_MISSING * len(cells) * len(cells[0])
         return is_full and _OF_ONE_LENGTH.issuperset(self._kinds)
 
-    def _words_for_unknown(self, cells: list[pd.Series]) -> list[str]:
+    def _words_for_unknown(self, readable: list[tuple[str, pd.Series]]) -> list[str]:
         """Return what stands for each column's cells that are not known.
 
         Among names nothing does; else as many words as stand for others of the column.
@@ -401,9 +407,7 @@ cell_dropout_, shuffle_columns_, text_length_
         if self.columns_ == "names":
             return [""] * len(self._writers)
         words = []
-        for writer, (kind, column) in zip(
-            self._writers, self._readable(cells), strict=True
-        ):
+        for writer, (kind, column) in zip(self._writers, readable, strict=True):
             known = column[column.notna()][:1]
             of_one_word = kind == "text" or not len(known)
             n_words = 1 if of_one_word else len(writer.write(known, None)[0].split(" "))

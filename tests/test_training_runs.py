@@ -227,14 +227,14 @@ def test_time_before_a_checkpoint_counts(gpt2, tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import os, sys
 sys.path.insert(0, sys.argv[1])
 from test_training_runs import *
 
 class Killed(CutOff):
     def augment(self, X, rng):
         if self.n_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), 9)  # no handler, no cleaning up, on Windows neither
         return super().augment(X, rng)
 
 corpus = jittered(40)
@@ -246,7 +246,6 @@ tuner.finetune(lm, corpus, RandomState(0)).save(sys.argv[5])
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_process_is_resumed_to_the_same_weights(gpt2_folder, tmp_path):
     def run(n_times):
         arguments = [gpt2_folder, tmp_path / "run", n_times, tmp_path / "tuned"]
@@ -254,7 +253,7 @@ def test_a_killed_process_is_resumed_to_the_same_weights(gpt2_folder, tmp_path):
         command = [sys.executable, "-c", KILLED, here, *map(str, arguments)]
         return subprocess.run(command, timeout=300).returncode
 
-    assert run(5) == -9
+    assert abs(run(5)) == 9  # negative for a signal, which Windows has not
     assert [file.name for file in (tmp_path / "run").iterdir()] == [
         "checkpoint.safetensors"
     ]

@@ -89,7 +89,7 @@ def draw_table(
         if rng.random() < 0.2:  # the narrow tables that texts come in
             n_columns = int(rng.integers(1, 5))
         if wide:
-            n_columns = int(np.exp(rng.uniform(np.log(17), np.log(221))))
+            n_columns = int(np.exp(rng.uniform(np.log(WIDE + 1), np.log(221))))
         if rng.random() < (0.2 if wide else 0.375):
             X, y = _regression(rng, n_rows, n_columns)
             return SyntheticTable(X, y, "regression")
