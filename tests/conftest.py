@@ -1,5 +1,7 @@
 """Language models for tests: one layer, random weights, a byte-level tokenizer."""
 
+import os
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -9,6 +11,10 @@ from transformers import (
     LlamaConfig,
     PreTrainedTokenizerFast,
 )
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each, also of what tests start
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
