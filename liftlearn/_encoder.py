@@ -49,7 +49,7 @@ _FEWEST_POINTS, _FLAT = 16, 0.02
 # Jitter by the table: that of up to so many columns of numbers, and the most.
 _LEAST_JITTER, _FEW_NUMBERS, _MOST_JITTER = 0.05, 16, 0.2
 # The same for cell dropout, of which fewer columns of numbers have none.
-_LEAST_DROPOUT, _FEWEST_NUMBERS, _MOST_DROPOUT = 0.1, 8, 0.2
+_LEAST_DROPOUT, _FEWEST_NUMBERS, _MOST_DROPOUT = 0.1, 8, 0.3
 # Rows of more cells than this are written by places, if no more are missing than this.
 _FEW_CELLS, _MOST_MISSING = 32, 0.5
 # Kinds of cells that take the same count of words in each row.
@@ -128,7 +128,7 @@ class RowEncoder(TransformerMixin, BaseEstimator):
     cell_dropout : float, "by_table" or "auto", default="auto"
         Probability with which `augment` writes a cell as one that is not known [3]_:
         ``c?`` in slots and places, and left out among names. ``"by_table"`` is
-        ``0.1 * n / 16`` for n continuous columns, at least 0.1 and at most 0.2, and 0
+        ``0.1 * n / 16`` for n continuous columns, at least 0.1 and at most 0.3, and 0
         for fewer than eight and for curves. Alone: 0.
     shuffle_columns : bool or "auto", default="auto"
         Whether `augment` writes the columns of each row in a random order. Alone:

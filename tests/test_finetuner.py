@@ -252,7 +252,7 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
         (0.0, GRID, (40, 240, 1e-3)),
         (0.1, CLASSES[2], (120, 240, 2e-3)),  # twice as many steps
         (0.1, GRID, (120, 240, 2e-3)),
-        (0.1, CLASSES[15], (120, 240, 2e-3)),  # ten for each class are fewer
+        (0.1, CLASSES[15], (120, 300, 2e-3)),  # twenty for each class
     ],
 )
 def test_cells_left_out_take_more_and_larger_steps_by_table(

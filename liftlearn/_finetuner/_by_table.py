@@ -11,10 +11,11 @@ from liftlearn._answers import NumberAnswers
 from liftlearn._encoder import Corpus
 from liftlearn._language_model import LanguageModel
 
-# The fewest steps and epochs; cells left out at random take twice as many.
-_FEW_STEPS, _LEAST_EPOCHS = 120, 3
-# Steps for each class. Epochs that are worth their tokens, of few rows and of many.
-_CLASS_STEPS, _MOST_EPOCHS, _LARGE_EPOCHS = 10, 8, 20
+# The fewest steps and epochs, and steps for each class; cells left out at random take
+# twice as many.
+_FEW_STEPS, _LEAST_EPOCHS, _CLASS_STEPS = 120, 3, 10
+# Epochs that are worth their tokens, of few rows and of many.
+_MOST_EPOCHS, _LARGE_EPOCHS = 8, 20
 # The most epochs of few rows, for classes and for numbers, which would be learnt by
 # heart otherwise; with cells left out they are not, or later.
 _CLASS_EPOCHS, _GRID_EPOCHS, _MASKED_EPOCHS = 20, 40, 120
@@ -52,17 +53,19 @@ def steps_by_table(lm: LanguageModel, corpus: Corpus, rows_a_step: int) -> int:
     epoch = len(corpus) / rows_a_step
     step_tokens = rows_a_step * _row_tokens(lm, corpus)
     is_masked, is_large = _is_masked(corpus), len(corpus) > _SMALL
+    n_times = 2 if is_masked else 1
     n_epochs = _LARGE_EPOCHS if is_large else _MOST_EPOCHS
     if isinstance(corpus.answers, NumberAnswers):
         n_fine, budget = _FEW_STEPS * math.log10(n_answers), _GRID_BUDGETS[is_large]
         n_fine = min(n_fine, budget / step_tokens)
     else:
-        n_fine = min(_CLASS_STEPS * n_answers, _CLASSES_BUDGET / step_tokens)
+        n_fine = n_times * _CLASS_STEPS * n_answers
+        n_fine = min(n_fine, _CLASSES_BUDGET / step_tokens)
         budget = _EPOCHS_BUDGETS[is_large]
         if is_masked and is_large:
             budget = _CLASSES_BUDGET
     n_repeated = min(n_epochs * epoch, budget / step_tokens)
-    n_fewest = max(_FEW_STEPS, _LEAST_EPOCHS * epoch) * (2 if is_masked else 1)
+    n_fewest = n_times * max(_FEW_STEPS, _LEAST_EPOCHS * epoch)
     return math.ceil(max(n_fewest, n_fine, n_repeated))
 
 

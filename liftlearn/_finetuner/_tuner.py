@@ -71,13 +71,13 @@ class FineTuner(BaseEstimator):
         (``RowEncoder(cell_dropout=...)``). Else: 10.
     max_steps : int, None, "by_table" or "auto", default="auto"
         Most optimizer steps. None sets no bound. ``"by_table"`` is for a model that
-        learns a table in few steps: 120, or three epochs where these are more, and
-        twice as many where the encoder leaves out cells. For classes eight epochs, as
-        long as they read no more than 100,000 tokens, and 10 steps for each class,
-        within four million. For a grid of numbers eight epochs and 120 steps for each
-        factor of ten in their count, within 250,000. For more than 1,200 rows, which
-        may take minutes, there are 20 epochs, not eight, within a million tokens, or
-        four million for classes where cells are left out. Else: None.
+        learns a table in few steps: 120, three epochs, or 10 steps for each class
+        within four million tokens, whichever is most; of each twice as many where the
+        encoder leaves out cells. For classes also eight epochs, within 100,000 tokens.
+        For a grid of numbers eight epochs and 120 steps for each factor of ten in
+        their count, within 250,000. For more than 1,200 rows, which may take minutes,
+        there are 20 epochs, not eight, within a million tokens, or four million for
+        classes where cells are left out. Else: None.
     learning_rate : float, "by_table" or "auto", default="auto"
         Peak learning rate. ``"by_table"`` is 1e-3, and 2e-3 where the encoder leaves
         out cells. Else: without an adapter 1e-3 for models of up to ten
