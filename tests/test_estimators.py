@@ -1105,7 +1105,7 @@ def test_a_wide_table_of_many_classes_is_learnt_better_than_from_random_weights(
         levels = labels + rng.randint(0, 50, len(labels))
         table[name] = [f"level {level}" for level in levels]
     train = np.arange(len(labels)) < 8 * n_classes
-    parts = {"finetuner": FineTuner(max_steps=200)}  # 1,500 by default
+    parts = {"finetuner": FineTuner(max_steps=200)}  # far fewer than by default
 
     loss, accuracy = held_out_score(None, table, labels, train, **parts)
 
