@@ -678,6 +678,10 @@ def test_after_an_interrupt_the_next_fit_is_as_ever(gpt2, gradient_accumulation_
 def global_state():
     """Return what a fit could change outside of itself, in comparable form."""
     loggers = dict(logging.root.manager.loggerDict)
+    for thread in threading.enumerate():
+        # transformers does not wait for those that it loads weights with to end.
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(timeout=60)
     return {
         "environment": dict(os.environ),
         "numpy": str(check_random_state(None).get_state()),
