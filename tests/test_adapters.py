@@ -23,7 +23,7 @@ from liftlearn import (
     LIFTClassifier,
     RowEncoder,
 )
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 from liftlearn._language_model import _adapter
 from liftlearn._language_model._lora import FastLinear, make_fast
 from liftlearn._language_model._pretrained import Source, load_pretrained

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from transformers.utils import logging as transformers_logging
 
 from liftlearn import FineTuner, LabelDecoder, LanguageModel, NumberDecoder, RowEncoder
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 from liftlearn._language_model import AnswerScorer
 
 

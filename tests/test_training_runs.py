@@ -27,7 +27,7 @@ from liftlearn import (
     LIFTClassifier,
     RowEncoder,
 )
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 
 SETTINGS = {"n_epochs": 3, "batch_size": 2, "learning_rate": 0.01}
 

@@ -68,7 +68,7 @@ from liftlearn import (
     RowEncoder,
 )
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 
 # The share of a copy's way that the model moves: of a whole way, and of one that is
 # made of the last steps alone. And how much the average forgets.

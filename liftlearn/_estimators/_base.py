@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 from liftlearn._estimators._members import Monitor, tune_members
 from liftlearn._finetuner import share_stream
 from liftlearn._language_model import Ensemble, LanguageModel

@@ -14,7 +14,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 from liftlearn._language_model import LanguageModel
 
 # Two copies that differ by less, in total variation, have little to gain from a third.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from liftlearn._answers import NumberAnswers
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 from liftlearn._language_model import LanguageModel
 
 # The fewest steps and epochs, and steps for each class; cells left out at random take

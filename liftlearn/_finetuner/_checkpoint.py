@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 from liftlearn._language_model import LanguageModel
 
 # Raised when the same file would continue training in another way.

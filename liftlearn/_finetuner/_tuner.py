@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
-from liftlearn._encoder import Corpus
+from liftlearn._corpus import Corpus
 from liftlearn._finetuner._by_table import (
     epochs_by_table,
     models_by_table,
