@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
 from liftlearn._distribution import NumberDistribution, log_normalised
-from liftlearn._validation import Interval, StrOptions
+from liftlearn._validation import Interval, StrOptions, check_sample_weight
 
 # The rows' sentences; or several lists of them, each in another wording.
 Prompts = Sequence[str] | Sequence[Sequence[str]]
@@ -26,7 +26,7 @@ _N_WORDINGS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
 # Where a temperature is looked for: from a twentieth to twenty.
 _LOG_TEMPERATURES = (-3.0, 3.0)
 # How sure few rows make a model, see docs/design.md.
-_FEW_ROWS, _MOST_TEMPERATURE = 200, 3.0
+_FEW_ROWS, _NO_ROWS = 200, 30
 # Standard deviation of a temperature's logarithm around what is expected.
 _SPREAD = 0.5
 
@@ -56,11 +56,13 @@ class LabelDecoder(BaseEstimator):
         for each label; or words in the order of the sorted labels. ``"auto"`` is the
         model's preference, and ``"labels"`` for a model without one.
     temperature : float, "small_sample" or "auto", default="auto"
-        Log-probabilities are divided by it: above 1 the classes become more alike.
-        ``"small_sample"`` is ``min(1 + 200 / n_samples, 3)``, for a model that was
-        tuned on few rows for many epochs and is too sure; ``"auto"`` is the model's
+        How much too sure the model is. What it says of a row is how many times as
+        probable a class is there as among the training rows; the logarithm of that is
+        divided by the temperature [1]_, so that a high one leaves the classes' shares.
+        ``"small_sample"`` is ``1 + 200 / (n_samples + 30)``, for a model that was tuned
+        on few rows for many epochs and is too sure; ``"auto"`` is the model's
         preference, and 1 for a model without one. Either is only what to expect where
-        rows were left out in training: those tell it by their log-loss [1]_.
+        rows were left out in training: those tell it by their log-loss.
     n_wordings : int or "auto", default="auto"
         In how many ways each row is written for a prediction, which is the mean of
         their probabilities. ``"auto"`` is the model's preference, and 1 for a model
@@ -72,6 +74,8 @@ class LabelDecoder(BaseEstimator):
         The distinct labels, sorted.
     answers_ : LabelAnswers
         Their answers: ``answers_.texts`` are the words, in the order of ``classes_``.
+    class_prior_ : ndarray of shape (n_classes,)
+        Their shares of the training rows, by weight and with one row more of each.
     temperature_, n_wordings_
         The values in use.
 
@@ -82,7 +86,8 @@ class LabelDecoder(BaseEstimator):
 
     References
     ----------
-    .. [1] C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    .. [1] C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, where
+       all classes count as equally common.
 
     Examples
     --------
@@ -119,7 +124,7 @@ class LabelDecoder(BaseEstimator):
         y : array-like of shape (n_samples,)
             The labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Rows of weight zero are no samples to the temperature.
+            How often each row counts in the classes' shares. None counts each once.
 
         Returns
         -------
@@ -132,20 +137,23 @@ class LabelDecoder(BaseEstimator):
             If a class has no word, or two classes have the same.
         """
         self._validate_params()
+        y = np.asarray(y)
+        weight = check_sample_weight(sample_weight, y)
+        n_samples = int(np.count_nonzero(weight))
         words = "labels" if _is_auto(self.words) else self.words
-        self.classes_ = np.unique(np.asarray(y))
+        self.classes_, codes = np.unique(y, return_inverse=True)
         self.answers_ = LabelAnswers(self.classes_, words)
-        self.temperature_ = self._temperature(y, sample_weight)
+        counts = np.bincount(codes, weight) * (n_samples / weight.sum())
+        self.class_prior_ = (counts + 1) / (n_samples + len(counts))
+        self.temperature_ = self._temperature(n_samples)
         self.n_wordings_ = 1 if _is_auto(self.n_wordings) else self.n_wordings
         return self
 
-    def _temperature(self, y: ArrayLike, sample_weight: ArrayLike | None) -> float:
+    def _temperature(self, n_samples: int) -> float:
         """Return the temperature in use as long as none is fitted."""
-        if self.temperature != "small_sample":
-            return 1.0 if _is_auto(self.temperature) else float(self.temperature)
-        weight = np.ones(len(np.asarray(y))) if sample_weight is None else sample_weight
-        n_samples = np.count_nonzero(weight)
-        return min(1 + _FEW_ROWS / n_samples, _MOST_TEMPERATURE)
+        if self.temperature == "small_sample":
+            return 1 + _FEW_ROWS / (n_samples + _NO_ROWS)
+        return 1.0 if _is_auto(self.temperature) else float(self.temperature)
 
     def calibrate(
         self, held_out: Iterable[tuple[Scorer, Prompts, ArrayLike, ArrayLike]]
@@ -184,7 +192,7 @@ class LabelDecoder(BaseEstimator):
         def loss(log_temperature: float) -> float:
             total = ((log_temperature - expected) / _SPREAD) ** 2 / 2
             for score, own, weight in parts:
-                log_prob = _mean(score, np.exp(log_temperature))
+                log_prob = self._log_proba(score, np.exp(log_temperature))
                 total -= log_prob[np.arange(len(own)), own] @ weight / unit
             return float(total)
 
@@ -210,8 +218,18 @@ class LabelDecoder(BaseEstimator):
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities; each row sums to 1.
         """
-        log_prob = _scores(lm, prompts, self.answers_.texts)
-        return np.exp(_mean(log_prob, self.temperature_))
+        score = _scores(lm, prompts, self.answers_.texts)
+        return np.exp(self._log_proba(score, self.temperature_))
+
+    def _log_proba(
+        self, score: NDArray[np.float64], temperature: float
+    ) -> NDArray[np.float64]:
+        """Return the logarithm of the mean of what models and wordings say.
+
+        Each is made less sure first: that is how sure each is too much.
+        """
+        prior = np.log(self.class_prior_)
+        return _log_mean(prior + (score - prior) / temperature)
 
 
 class NumberDecoder(BaseEstimator):
@@ -368,7 +386,7 @@ class NumberDecoder(BaseEstimator):
             A row for each prompt. Each answer's probability is spread evenly over its
             room on the grid.
         """
-        log_prob = _mean(_scores(lm, prompts, self.answers_.texts))
+        log_prob = _log_mean(_scores(lm, prompts, self.answers_.texts))
         edges, answer, share = self.answers_.pieces()
         log_mass = log_prob[:, answer] + np.log(share)
         return NumberDistribution(
@@ -387,13 +405,9 @@ def _scores(
     return score.reshape(-1, len(wordings[0]), len(answers))
 
 
-def _mean(score: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Return the logarithm of the mean of what models and wordings say.
-
-    Each is made less sure by the temperature first: that is how sure each is too much.
-    """
-    log_prob = log_normalised(score / temperature)
-    return log_normalised(np.logaddexp.reduce(log_prob, axis=0))
+def _log_mean(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of the mean of what models and wordings say."""
+    return log_normalised(np.logaddexp.reduce(log_normalised(score), axis=0))
 
 
 def _is_auto(value: Any) -> bool:

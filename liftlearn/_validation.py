@@ -160,7 +160,7 @@ def _is_infinite(cell: Any) -> bool:
         return True
 
 
-def check_sample_weight(sample_weight: Any, X: pd.DataFrame) -> NDArray[np.float64]:
+def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
     """Return one finite weight for each row, not all of them zero; None means ones."""
     weight: NDArray[np.float64] = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True

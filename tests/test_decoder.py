@@ -119,21 +119,36 @@ def test_labels_of_the_same_text_are_refused():
         LabelDecoder(words="labels").fit(y)
 
 
-def test_the_temperature_divides_log_probabilities():
-    scores = log([[0.2, 0.8]])
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 1]])
+def test_the_temperature_divides_what_a_row_says_beyond_the_classes_shares(labels):
+    scores = FixedScores(log([[0.2, 0.8]]))
 
-    flat = LabelDecoder(temperature=2.0).fit([0, 1])
-    same = LabelDecoder().fit([0, 1])
+    less_sure = LabelDecoder(temperature=2.0).fit(labels)
+    same = LabelDecoder().fit(labels)
 
-    root = np.sqrt([[0.2, 0.8]])
+    share = 1 / len(labels) if len(labels) == 2 else 2 / 7
+    odds = np.sqrt(0.8 / 0.2 * share / (1 - share))
     np.testing.assert_allclose(
-        flat.predict_proba(FixedScores(scores), ["0"]), root / root.sum(), rtol=1e-12
+        less_sure.predict_proba(scores, ["0"]), [[1 / (1 + odds), odds / (1 + odds)]]
     )
-    assert (same.temperature_, flat.temperature_) == (1.0, 2.0)
+    np.testing.assert_allclose(same.predict_proba(scores, ["0"]), [[0.2, 0.8]])
+    assert (same.temperature_, less_sure.temperature_) == (1.0, 2.0)
+
+
+def test_a_high_temperature_leaves_the_classes_shares_by_weight():
+    labels, weight = ["a", "b", "b", "b", "c"], [20, 5, 5, 10, 0]
+    scores = FixedScores(log([[0.2, 0.7, 0.1], [0.1, 0.0, 0.9]]))
+    decoder = LabelDecoder(temperature=1e9).fit(labels, sample_weight=weight)
+
+    proba = decoder.predict_proba(scores, ["0", "1"])
+
+    # Four rows of some weight, two of them "a" by weight; and one more of each class.
+    np.testing.assert_allclose(decoder.class_prior_, [3 / 7, 3 / 7, 1 / 7])
+    np.testing.assert_allclose(proba, [[3 / 7, 3 / 7, 1 / 7], [3 / 4, 0, 1 / 4]])
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "temperature"), [(50, 3.0), (100, 3.0), (400, 1.5), (20000, 1.01)]
+    ("n_samples", "temperature"), [(10, 6.0), (50, 3.5), (370, 1.5), (19970, 1.01)]
 )
 def test_few_samples_make_a_model_too_sure(n_samples, temperature):
     labels, weight = [0, 1] * (n_samples // 2), np.repeat([1, 0], [n_samples, 100])
@@ -174,7 +189,7 @@ def test_few_rows_move_the_temperature_little_and_weights_are_repetitions():
     scores = log([[0.9, 0.1], [0.2, 0.8]])
     lm, prompts = ScoresByPrompt(scores), ["0", "1"]
     labels = ["a", "a"]
-    one = LabelDecoder(temperature="auto").fit([*labels, "b"])
+    one = LabelDecoder(temperature="auto").fit(["a", "b"])
     one.calibrate([(lm, prompts, labels, [2.0, 6.0])])
 
     # In units of the mean weight the rows count a half and one and a half; the
@@ -185,7 +200,7 @@ def test_few_rows_move_the_temperature_little_and_weights_are_repetitions():
 
     assert one.temperature_ > 1
     assert slope(one.temperature_) == pytest.approx(0, abs=1e-3)
-    twice = LabelDecoder(temperature="auto").fit([*labels, "b"])
+    twice = LabelDecoder(temperature="auto").fit(["a", "b"])
     twice.calibrate([(lm, prompts, labels, [1.0, 3.0])])
     assert twice.temperature_ == one.temperature_
 

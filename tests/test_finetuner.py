@@ -249,13 +249,14 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
     ("dropout", "answers", "settled"),
     [
         (0.0, CLASSES[2], (20, 120, 1e-3)),
+        (0.0, CLASSES[15], (38, 150, 1e-3)),  # at least half of a class's steps
         (0.0, GRID, (40, 240, 1e-3)),
         (0.1, CLASSES[2], (120, 240, 2e-3)),  # twice as many steps
         (0.1, GRID, (120, 240, 2e-3)),
         (0.1, CLASSES[15], (120, 300, 2e-3)),  # twenty for each class
     ],
 )
-def test_cells_left_out_take_more_and_larger_steps_by_table(
+def test_epochs_steps_and_rate_by_table(
     llama, dropout, answers, settled
 ):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=answers)

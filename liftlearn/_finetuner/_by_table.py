@@ -17,7 +17,8 @@ _FEW_STEPS, _LEAST_EPOCHS, _CLASS_STEPS = 120, 3, 10
 # Epochs that are worth their tokens, of few rows and of many.
 _MOST_EPOCHS, _LARGE_EPOCHS = 8, 20
 # The most epochs of few rows, for classes and for numbers, which would be learnt by
-# heart otherwise; with cells left out they are not, or later.
+# heart otherwise; with cells left out they are not, or later. Half of each class's
+# steps are taken all the same.
 _CLASS_EPOCHS, _GRID_EPOCHS, _MASKED_EPOCHS = 20, 40, 120
 # The most tokens for many classes, and for epochs of many rows with cells left out. And
 # for other epochs, for a grid of numbers and for all copies: up to so many rows, which
@@ -39,12 +40,14 @@ def rate_by_table(corpus: Corpus) -> float:
     return _RATE_OF_MASKED if _is_masked(corpus) else _RATE
 
 
-def epochs_by_table(corpus: Corpus) -> int:
+def epochs_by_table(corpus: Corpus, rows_a_step: int) -> int:
     """Return what ``n_epochs="by_table"`` stands for."""
     if _is_masked(corpus):
         return _MASKED_EPOCHS
-    is_grid = isinstance(corpus.answers, NumberAnswers)
-    return _GRID_EPOCHS if is_grid else _CLASS_EPOCHS
+    if isinstance(corpus.answers, NumberAnswers):
+        return _GRID_EPOCHS
+    n_steps = _CLASS_STEPS / 2 * len(corpus.answers.texts)
+    return max(_CLASS_EPOCHS, math.ceil(n_steps / math.ceil(len(corpus) / rows_a_step)))
 
 
 def steps_by_table(lm: LanguageModel, corpus: Corpus, rows_a_step: int) -> int:

@@ -403,7 +403,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             given = getattr(self, name)
             setattr(self, f"{name}_", value if given == "auto" else given)
         if self.n_epochs == "by_table":
-            self.n_epochs_ = epochs_by_table(corpus)
+            self.n_epochs_ = epochs_by_table(corpus, self._rows_a_step)
         if self.learning_rate == "by_table":
             self.learning_rate_ = rate_by_table(corpus)
         if self.max_steps == "by_table":
