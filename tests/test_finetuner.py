@@ -337,7 +337,7 @@ def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(llama):
     (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
     tokens = 100 * length  # in an epoch
     tuner = FineTuner(
-        n_models="by_table", n_epochs=450_000 // (2 * tokens), batch_size=4
+        n_models="by_table", n_epochs=700_000 // (2 * tokens), batch_size=4
     )
 
     assert tuner.count_models(llama, corpus) == 2
