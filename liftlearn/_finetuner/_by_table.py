@@ -23,7 +23,7 @@ _CLASS_EPOCHS, _GRID_EPOCHS, _MASKED_EPOCHS = 20, 40, 120
 # The most tokens for many classes, and for epochs of many rows with cells left out. And
 # for other epochs, for a grid of numbers and for all copies: up to so many rows, which
 # should take seconds, and beyond.
-_CLASSES_BUDGET, _SMALL = 4_000_000, 1200
+_CLASSES_BUDGET, _SMALL = 6_000_000, 1200
 _EPOCHS_BUDGETS = 100_000, 1_000_000
 _GRID_BUDGETS = 250_000, 1_000_000
 _MODELS_BUDGETS = 700_000, 2_500_000
