@@ -64,12 +64,15 @@ class Corpus:
         return rng.permutation(rows)
 
     def write(
-        self, rows: NDArray[np.intp], rng: RandomState
+        self, rows: NDArray[np.intp], rng: RandomState, progress: float = 0.0
     ) -> tuple[list[str], NDArray[np.intp]]:
-        """Return fresh prompts of the rows and the index of each one's answer."""
+        """Return fresh prompts of the rows and the index of each one's answer.
+
+        The progress is the share of the training that is over.
+        """
         table = self.table.iloc[rows]
         if hasattr(self.encoder, "augment"):
-            prompts = self.encoder.augment(table, rng)
+            prompts = self.encoder.augment(table, rng, progress)
         else:
             prompts = self.encoder.transform(table)
         return prompts, self.answers.write(self.target[rows], rng)

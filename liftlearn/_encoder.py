@@ -59,6 +59,7 @@ _STANDALONE = {
     "numbers": "plain",
     "spacing": "mixed",
     "jitter": 0.0,
+    "jitter_decay": 1.0,
     "word_dropout": 0.0,
     "cell_dropout": 0.0,
     "shuffle_columns": False,
@@ -119,6 +120,10 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         ``0.05 * n / 16`` for n continuous columns, at least 0.05 and at most 0.2, and
         0.05 for rows that are curves: many columns are soon known by heart.
         Alone: 0.
+    jitter_decay : float or "auto", default="auto"
+        What the jitter is multiplied by at the end of training, at most 1; it falls
+        geometrically until then. So neighbours are learnt first, and what differs
+        between them last. Alone: 1.
     word_dropout : float or "auto", default="auto"
         Probability with which `augment` leaves out each word of a free text cell, but
         not all of them [2]_: few texts are not learnt by heart. Alone: 0.
@@ -140,8 +145,8 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         Number of columns of the table seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, where all of them are strings. Equal ones are numbered.
-    columns_, numbers_, digits_, spacing_, question_, jitter_, word_dropout_, \
-cell_dropout_, shuffle_columns_, text_length_
+    columns_, numbers_, digits_, spacing_, question_, jitter_, jitter_decay_, \
+word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         The values in use.
 
     Notes
@@ -187,6 +192,7 @@ cell_dropout_, shuffle_columns_, text_length_
             StrOptions({"auto", "by_table"}),
             Interval(Real, 0, None, closed="left"),
         ],
+        "jitter_decay": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
         "word_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "cell_dropout": [
             StrOptions({"auto", "by_table"}),
@@ -212,6 +218,7 @@ cell_dropout_, shuffle_columns_, text_length_
         descriptions: Mapping[Any, str] | None = None,
         question: str = "auto",
         jitter: float | str = "auto",
+        jitter_decay: float | str = "auto",
         word_dropout: float | str = "auto",
         cell_dropout: float | str = "auto",
         shuffle_columns: bool | str = "auto",
@@ -226,6 +233,7 @@ cell_dropout_, shuffle_columns_, text_length_
         self.descriptions = descriptions
         self.question = question
         self.jitter = jitter
+        self.jitter_decay = jitter_decay
         self.word_dropout = word_dropout
         self.cell_dropout = cell_dropout
         self.shuffle_columns = shuffle_columns
@@ -303,7 +311,7 @@ cell_dropout_, shuffle_columns_, text_length_
         """
         return self._write(X, None)
 
-    def augment(self, X: Any, rng: RandomState) -> list[str]:
+    def augment(self, X: Any, rng: RandomState, progress: float = 0.0) -> list[str]:
         """Write each row afresh for training: jittered, thinned and shuffled.
 
         Parameters
@@ -312,13 +320,16 @@ cell_dropout_, shuffle_columns_, text_length_
             A table with the columns seen in `fit`.
         rng : numpy.random.RandomState
             The stream to draw from.
+        progress : float, default=0
+            Share of the training that is over.
 
         Returns
         -------
         prompts : list of str
             One sentence for each row, another at each call.
         """
-        return self._write(X, rng)
+        check_is_fitted(self)
+        return self._write(X, _CalmedStream(rng, self.jitter_decay_**progress))
 
     def reword(self, X: Any, n_wordings: int) -> list[list[str]]:
         """Write each row in several ways: as it is, then as training might have.
@@ -469,7 +480,7 @@ cell_dropout_, shuffle_columns_, text_length_
         ]
         return [*readable, *(("number", pd.Series(size)) for size in sizes)]
 
-    def _write(self, X: Any, rng: RandomState | _SharedStream | None) -> list[str]:
+    def _write(self, X: Any, rng: _CalmedStream | _SharedStream | None) -> list[str]:
         check_is_fitted(self)
         table = check_table(self, X, reset=False)
         cells = [table.iloc[:, i] for i in range(table.shape[1])]
@@ -516,6 +527,20 @@ cell_dropout_, shuffle_columns_, text_length_
             [blank if text in ("", UNSEEN) else text for text in column]
             for blank, column in zip(self._blanks, texts, strict=True)
         ]
+
+
+class _CalmedStream:
+    """A stream whose noise is multiplied by a share."""
+
+    def __init__(self, rng: RandomState, share: float) -> None:
+        self._share = share
+        self._rng = rng
+        self.uniform = rng.uniform
+        self.shuffle = rng.shuffle
+
+    def standard_normal(self, n: int) -> NDArray[np.float64]:
+        noise: NDArray[np.float64] = self._share * self._rng.standard_normal(n)
+        return noise
 
 
 class _SharedStream:

@@ -836,6 +836,22 @@ def test_shuffled_columns_say_the_same_in_another_order():
     assert len(set(encoder.transform(table))) == 1
 
 
+@pytest.mark.parametrize(("decay", "share"), [(0.25, 0.5), (1.0, 1.0), ("auto", 1.0)])
+def test_jitter_falls_geometrically_with_the_progress(decay, share):
+    column = np.random.RandomState(0).normal(size=500)
+    encoder = RowEncoder(jitter=0.1, jitter_decay=decay, digits=9, template="{a}")
+    table = pd.DataFrame({"a": column})
+    encoder.fit(table)
+
+    early, half = (
+        np.array(encoder.augment(table, np.random.RandomState(1), at), float)
+        for at in [0.0, 0.5]
+    )
+
+    assert np.std(early - column) == pytest.approx(0.1, rel=0.1)
+    np.testing.assert_allclose(half - column, share * (early - column), atol=1e-7)
+
+
 def test_one_seed_augments_alike_and_another_call_does_not():
     table = pd.DataFrame({"a": np.random.RandomState(0).normal(size=50)})
     encoder = RowEncoder(jitter=0.1).fit(table)

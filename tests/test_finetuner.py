@@ -256,9 +256,7 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
         (0.1, CLASSES[15], (120, 300, 2e-3)),  # twenty for each class
     ],
 )
-def test_epochs_steps_and_rate_by_table(
-    llama, dropout, answers, settled
-):
+def test_epochs_steps_and_rate_by_table(llama, dropout, answers, settled):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=answers)
     corpus.encoder.set_params(cell_dropout=dropout).fit(corpus.table)
     tuner = FineTuner(
@@ -390,6 +388,24 @@ def test_history_tells_of_each_epoch(llama):
     assert [epoch["monitored"] for epoch in tuner.history_] == [None] * 3
     seconds = [epoch["seconds"] for epoch in tuner.history_]
     assert seconds == sorted(seconds)
+
+
+def test_sentences_are_written_with_the_share_of_the_steps_that_are_over(llama):
+    class Recorder(RowEncoder):
+        def augment(self, X, rng, progress):
+            shares.append(progress)
+            return super().augment(X, rng, progress)
+
+    shares = []
+    corpus = sentences(100)
+    corpus = replace(corpus, encoder=Recorder(question="y?").fit(corpus.table))
+    tuner = FineTuner(n_epochs=2, batch_size=1, gradient_accumulation_steps=2)
+
+    tuner.finetune(llama, corpus, RandomState(0))
+
+    # Of the 100 steps, each of two rows, eight are written at a time.
+    starts = [*range(0, 50, 8), *range(50, 100, 8)]
+    np.testing.assert_allclose(shares, np.array(starts) / 100)
 
 
 def test_the_learning_rate_rises_and_falls_linearly(llama):

@@ -44,17 +44,17 @@ class CutOff(RowEncoder):
         self.n_left = n_times
         return self
 
-    def augment(self, X, rng):
+    def augment(self, X, rng, progress):
         if self.n_left == 0:
             raise KeyboardInterrupt
         self.n_left -= 1
-        return super().augment(X, rng)
+        return super().augment(X, rng, progress)
 
 
 def jittered(n_rows, n_times=1000):
     """Return a corpus whose prompts are drawn, written so many times at most."""
     table = pd.DataFrame({"x": np.arange(n_rows) / 7, "z": np.arange(n_rows) % 3 / 3})
-    encoder = CutOff(jitter=0.5, shuffle_columns=True, question="y?")
+    encoder = CutOff(jitter=0.5, jitter_decay=0.1, shuffle_columns=True, question="y?")
     encoder.fit(table).cut_after(n_times)
     target = np.array(["a", "b"])[np.arange(n_rows) % 2]
     answers = LabelDecoder().fit(target).answers_
@@ -232,10 +232,10 @@ sys.path.insert(0, sys.argv[1])
 from test_training_runs import *
 
 class Killed(CutOff):
-    def augment(self, X, rng):
+    def augment(self, X, rng, progress):
         if self.n_left == 0:
             os.kill(os.getpid(), 9)  # no handler, no cleaning up, on Windows neither
-        return super().augment(X, rng)
+        return super().augment(X, rng, progress)
 
 corpus = jittered(40)
 corpus.encoder.__class__ = Killed

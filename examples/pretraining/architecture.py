@@ -89,7 +89,7 @@ def preferences() -> dict[str, Any]:
     numbers = {"grid": "scaled", "spacing": "by_table"}
     tasks: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         "classification": ({"question": "y?", "cell_dropout": "by_table"}, labels),
-        "regression": ({"question": "y="}, numbers),
+        "regression": ({"question": "y=", "jitter_decay": 0.2}, numbers),
     }
     return {"precision": "float64"} | {
         task: {

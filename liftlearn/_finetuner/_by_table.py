@@ -59,14 +59,13 @@ def steps_by_table(lm: LanguageModel, corpus: Corpus, rows_a_step: int) -> int:
     n_times = 2 if is_masked else 1
     n_epochs = _LARGE_EPOCHS if is_large else _MOST_EPOCHS
     if isinstance(corpus.answers, NumberAnswers):
-        n_fine, budget = _FEW_STEPS * math.log10(n_answers), _GRID_BUDGETS[is_large]
-        n_fine = min(n_fine, budget / step_tokens)
+        n_fine = _FEW_STEPS * math.log10(n_answers)
+        budget = fine_budget = _GRID_BUDGETS[is_large]
     else:
-        n_fine = n_times * _CLASS_STEPS * n_answers
-        n_fine = min(n_fine, _CLASSES_BUDGET / step_tokens)
-        budget = _EPOCHS_BUDGETS[is_large]
-        if is_masked and is_large:
-            budget = _CLASSES_BUDGET
+        n_fine, fine_budget = n_times * _CLASS_STEPS * n_answers, _CLASSES_BUDGET
+        is_worth_it = is_masked and is_large
+        budget = fine_budget if is_worth_it else _EPOCHS_BUDGETS[is_large]
+    n_fine = min(n_fine, fine_budget / step_tokens)
     n_repeated = min(n_epochs * epoch, budget / step_tokens)
     n_fewest = n_times * max(_FEW_STEPS, _LEAST_EPOCHS * epoch)
     return math.ceil(max(n_fewest, n_fine, n_repeated))

@@ -475,7 +475,9 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             while not clock.is_over and not best.is_settled:
                 epoch = run.current_epoch()
                 groups = grouped(
-                    self._epoch(lm, scorer, corpus, rng, clock.n_steps - epoch.start),
+                    self._epoch(
+                        lm, scorer, corpus, rng, range(epoch.start, clock.n_steps)
+                    ),
                     self.gradient_accumulation_steps,
                 )
                 # Batches that were learnt before a resume are only written again, to
@@ -593,14 +595,15 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         scorer: AnswerScorer,
         corpus: Corpus,
         rng: RandomState,
-        n_steps: int,
+        steps: range,
     ) -> Iterator[Batch]:
-        """Yield the batches of one pass over the rows, of ``n_steps`` at the most."""
-        n_batches = n_steps * self.gradient_accumulation_steps
+        """Yield the batches of one pass over the rows, within the steps to go."""
+        n_batches = len(steps) * self.gradient_accumulation_steps
         rows = corpus.draw(rng)[: n_batches * self.batch_size_]
         size = self.batch_size_ * _BUCKET
         for start in range(0, len(rows), size):
-            prompts, answers = corpus.write(rows[start : start + size], rng)
+            progress = (steps.start + start / self._rows_a_step) / steps.stop
+            prompts, answers = corpus.write(rows[start : start + size], rng, progress)
             paths = [scorer.paths[answer][:-1] for answer in answers]
             tokens = [
                 prompt + path
