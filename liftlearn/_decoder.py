@@ -26,7 +26,7 @@ _N_WORDINGS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
 # Where a temperature is looked for: from a twentieth to twenty.
 _LOG_TEMPERATURES = (-3.0, 3.0)
 # How sure few rows make a model, see docs/design.md.
-_FEW_ROWS, _NO_ROWS = 200, 30
+_EXCESS, _OFFSET = 200, 30
 # Standard deviation of a temperature's logarithm around what is expected.
 _SPREAD = 0.5
 
@@ -134,7 +134,8 @@ class LabelDecoder(BaseEstimator):
         Raises
         ------
         ValueError
-            If a class has no word, or two classes have the same.
+            If a class has no word, two classes have the same, a weight is negative, or
+            all are zero.
         """
         self._validate_params()
         y = np.asarray(y)
@@ -152,7 +153,7 @@ class LabelDecoder(BaseEstimator):
     def _temperature(self, n_samples: int) -> float:
         """Return the temperature in use as long as none is fitted."""
         if self.temperature == "small_sample":
-            return 1 + _FEW_ROWS / (n_samples + _NO_ROWS)
+            return 1 + _EXCESS / (n_samples + _OFFSET)
         return 1.0 if _is_auto(self.temperature) else float(self.temperature)
 
     def calibrate(
