@@ -88,7 +88,9 @@ class Codec:
     def _kind_of(self, value: Any, where: str) -> str:
         """Return the name of the value's kind, and raise if there is none."""
         names = {kind.type: name for name, kind in self._kinds.items()}
-        name = "scalar" if isinstance(value, np.generic) else names.get(type(value))
+        name = names.get(type(value))
+        if name is None and isinstance(value, np.generic):
+            name = "scalar"
         if name in ("scalar", "array"):
             # Not structured or complex ones, nor those of a machine's own size.
             plain = value.dtype.kind in "biufUmMO" and value.dtype.char != "g"
@@ -194,6 +196,8 @@ _KINDS = {
     "NaT": Kind(type(pd.NaT), lambda _: None, lambda _: pd.NaT),
     "NA": Kind(type(pd.NA), lambda _: None, lambda _: pd.NA),
     "array": Kind(np.ndarray, _write_array, _read_array),
+    # As an array, or by str(), it would lose NULs at its end.
+    "str_": Kind(np.str_, "".join, np.str_),
     "scalar": Kind(
         np.generic,
         lambda scalar: _write_array(np.asarray(scalar)),

@@ -119,14 +119,15 @@ def test_labels_of_the_same_text_are_refused():
         LabelDecoder(words="labels").fit(y)
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 1]])
-def test_the_temperature_divides_what_a_row_says_beyond_the_classes_shares(labels):
+@pytest.mark.parametrize(("labels", "share"), [([0, 1], 1 / 2), ([0] * 4 + [1], 2 / 7)])
+def test_the_temperature_divides_what_a_row_says_beyond_the_classes_shares(
+    labels, share
+):
     scores = FixedScores(log([[0.2, 0.8]]))
 
     less_sure = LabelDecoder(temperature=2.0).fit(labels)
     same = LabelDecoder().fit(labels)
 
-    share = 1 / len(labels) if len(labels) == 2 else 2 / 7
     odds = np.sqrt(0.8 / 0.2 * share / (1 - share))
     np.testing.assert_allclose(
         less_sure.predict_proba(scores, ["0"]), [[1 / (1 + odds), odds / (1 + odds)]]

@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
 from liftlearn._language_model import AnswerScorer
-from liftlearn._language_model._scorer import Reader
+from liftlearn._language_model._reader import Reader
 
 SIZES = {
     "hidden_size": 32,
@@ -196,7 +196,7 @@ def test_what_rows_begin_with_does_not_change_a_familys_loss(family, monkeypatch
         prompt + scorer.paths[answer][:-1]
         for prompt, answer in zip(family.prompt_tokens(prompts), own, strict=True)
     ]
-    monkeypatch.setattr("liftlearn._language_model._scorer._SHARED_TOKENS", 1)
+    monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
 
     n_shared = scorer.reader.n_shared(tokens, scorer.n_answer_tokens)
 
@@ -214,7 +214,7 @@ def test_what_rows_begin_with_does_not_change_a_familys_loss(family, monkeypatch
 def test_what_all_prompts_begin_with_does_not_change_a_familys_scores(
     family, monkeypatch
 ):
-    monkeypatch.setattr("liftlearn._language_model._scorer._SHARED_TOKENS", 1)
+    monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
     shared = "Among the patients of one ward, "
     prompts = [shared + prompt for prompt in PROMPTS]
 

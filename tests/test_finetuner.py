@@ -617,7 +617,7 @@ def test_what_all_rows_begin_with_is_learnt_as_if_each_read_it(llama, monkeypatc
     with hook:
         whole = tuner.finetune(llama, corpus, RandomState(0))
         n_whole = sum(before)
-        monkeypatch.setattr("liftlearn._language_model._scorer._SHARED_TOKENS", 1)
+        monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
         parted = tuner.finetune(llama, corpus, RandomState(0))
 
     assert sum(before) - n_whole < 0.6 * n_whole
@@ -633,7 +633,7 @@ def test_short_rows_in_bf16_go_without_the_fused_attention(
     llama_folder, monkeypatch, precision, n_most, is_fused
 ):
     lm = LanguageModel.load(llama_folder, device="cpu")
-    monkeypatch.setattr("liftlearn._finetuner._tuner._SHORT_ROW", n_most)
+    monkeypatch.setattr("liftlearn._finetuner._loop._SHORT_ROW", n_most)
 
     with torch.profiler.profile() as profile:
         FineTuner(max_steps=1, mixed_precision=precision).finetune(

@@ -83,9 +83,14 @@ class Checkpoint:
         Where the file is; the folder is made where there is none.
     fit : dict
         What `describe_fit` says of the fit.
+    own_folder : bool
+        Whether the folder is for this fit alone, and is removed with the file.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], fit: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], fit: dict[str, Any], *, own_folder: bool
+    ) -> None:
+        self._has_own_folder = own_folder
         self._file = Path(folder) / "checkpoint.safetensors"
         self._fit = fit
         self._is_ours = False
@@ -123,15 +128,12 @@ class Checkpoint:
         self._partial.replace(self._file)
         self._is_ours = True
 
-    def remove(self, *, with_folder: bool) -> None:
-        """Remove this fit's file, if there is one, and what a killed `write` left.
-
-        The folder, too, where it was made for this fit alone.
-        """
+    def remove(self) -> None:
+        """Remove this fit's file, if there is one, and what a killed `write` left."""
         if self._is_ours:
             self._file.unlink(missing_ok=True)
             self._partial.unlink(missing_ok=True)
-            if with_folder:
+            if self._has_own_folder:
                 self._file.parent.rmdir()
 
     @property

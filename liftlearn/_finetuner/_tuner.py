@@ -1,26 +1,20 @@
-"""The fine-tuner: its parameters, the training loop, and what a step is."""
+"""The fine-tuner: its parameters, what they stand for, and what a fit is."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from itertools import islice
+from collections.abc import Callable
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm.auto import tqdm
 
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._by_table import (
@@ -30,24 +24,14 @@ from liftlearn._finetuner._by_table import (
     steps_by_table,
 )
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
-from liftlearn._finetuner._processes import (
-    FITS,
-    of_main,
-    own_state,
-    refuse_shards,
-    total,
-)
-from liftlearn._finetuner._progress import Batch, Best, Clock, Run, grouped, passes_of
+from liftlearn._finetuner._loop import DTYPES, Training
+from liftlearn._finetuner._processes import FITS, own_state
+from liftlearn._finetuner._progress import Clock
 from liftlearn._language_model import AnswerScorer, LanguageModel
 from liftlearn._validation import HasMethods, Interval, StrOptions
 
-# Prompts of like length are put together within so many batches at a time.
-_BUCKET = 16
 # Models of more weights learn through an adapter, or at a lower rate.
 _LARGE = 10_000_000
-# Rows of so many tokens need no fused attention.
-_SHORT_ROW = 512
-_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -317,27 +301,28 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         self.n_steps_, self.n_models_ = 0, turn[0] + 1
         trie = lm.trie(corpus.answers.texts)
         checkpoint = self._checkpoint(lm, corpus, rng, turn)
+        which, n_models = turn
+        label = "fine-tuning" + (f", copy {which + 1}" if n_models > 1 else "")
+        max_time = None if self.max_time is None else self.max_time / n_models
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
         with FITS, own_state(), torch.random.fork_rng(devices):
             seed = rng.randint(2**31)
             torch.manual_seed(seed)
-            tuned = lm.trainable_copy(self.adapter_, _DTYPES[self.mixed_precision_])
+            tuned = lm.trainable_copy(self.adapter_, DTYPES[self.mixed_precision_])
             if self.gradient_checkpointing:
                 tuned.checkpoint_activations()
             # With a single answer there is nothing to learn.
             if trie.nodes:
                 scorer = AnswerScorer(tuned.model, trie, constrained=self.constrained)
                 try:
-                    self._train(
-                        tuned,
-                        scorer,
-                        corpus,
-                        rng,
-                        seed,
+                    training = Training(self, tuned, scorer, corpus, rng, seed)
+                    clock = Clock(self._n_steps(len(corpus)), max_time)
+                    is_done = training.run(
+                        clock,
+                        self.history_,
                         monitor,
-                        turn,
                         checkpoint,
-                        verbose,
+                        label if verbose else None,
                     )
                 except RuntimeError as error:
                     if not should_reduce_batch_size(error):
@@ -351,6 +336,9 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                         "shorter rows with RowEncoder(text_length=..., digits=...) or "
                         "fewer columns."
                     ) from error
+                self.n_steps_ = clock.n_taken
+                if not is_done:
+                    self._warn_of_time(clock.n_steps)
         self.history_ = [*earlier, *({"model": turn[0], **e} for e in self.history_)]
         return tuned.scoring_copy()
 
@@ -424,98 +412,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         in_use = {
             name: getattr(self, f"{name}_", getattr(self, name)) for name in names
         }
-        return Checkpoint(folder, describe_fit(lm, corpus, rng, in_use))
-
-    def _train(
-        self,
-        lm: LanguageModel,
-        scorer: AnswerScorer,
-        corpus: Corpus,
-        rng: RandomState,
-        seed: int,
-        monitor: Callable[[LanguageModel], float] | None,
-        turn: tuple[int, int],
-        checkpoint: Checkpoint | None,
-        verbose: int,
-    ) -> None:
-        """Change the model's weights; write `history_` and `n_steps_`."""
-        accelerator = Accelerator(
-            cpu=lm.model.device.type == "cpu", mixed_precision="no"
-        )
-        refuse_shards(accelerator)
-        optimizer = torch.optim.AdamW(
-            [w for w in lm.model.parameters() if w.requires_grad],
-            lr=self.learning_rate_,
-            weight_decay=self.weight_decay_,
-            fused=True,
-        )
-        module, optimizer = accelerator.prepare(scorer, optimizer)
-        module.train()
-        scaler = torch.amp.GradScaler(
-            lm.model.device.type, enabled=self.mixed_precision_ == "fp16"
-        )
-        which, n_models = turn
-        max_time = None if self.max_time is None else self.max_time / n_models
-        clock = Clock(self._n_steps(len(corpus)), max_time)
-        best = Best(monitor, self.n_iter_no_change)
-        run = Run(lm.model, optimizer, scaler, clock, best, rng, self.history_)
-        is_main = accelerator.is_main_process
-        saved = checkpoint and checkpoint.read()
-        if saved:
-            run.resume(*saved)
-        else:
-            clock.seconds = of_main(accelerator, clock.read())
-        bar = tqdm(
-            total=clock.n_steps,
-            initial=clock.n_taken,
-            desc="fine-tuning" + (f", copy {which + 1}" if n_models > 1 else ""),
-            disable=not (verbose and is_main),
-        )
-        with bar:
-            while not clock.is_over and not best.is_settled:
-                epoch = run.current_epoch()
-                groups = grouped(
-                    self._epoch(
-                        lm, scorer, corpus, rng, range(epoch.start, clock.n_steps)
-                    ),
-                    self.gradient_accumulation_steps,
-                )
-                # Batches that were learnt before a resume are only written again, to
-                # bring the stream to its place.
-                for batches in islice(groups, clock.n_taken - epoch.start, None):
-                    # Dropout needs no state of its own then, and differs by process.
-                    torch.manual_seed(
-                        seed
-                        + clock.n_taken * accelerator.num_processes
-                        + accelerator.process_index
-                    )
-                    loss = self._backward(
-                        accelerator, scaler, module, scorer, lm, batches
-                    )
-                    clock.seconds = of_main(accelerator, clock.read())
-                    rate = self.learning_rate_ * self._schedule(clock.progress)
-                    self._update(accelerator, scaler, optimizer, rate)
-                    clock.n_taken += 1
-                    epoch.add(batches, total(accelerator, loss), rate)
-                    bar.update()
-                    if clock.is_over:
-                        break
-                    is_due = clock.n_taken % self.checkpoint_every == 0
-                    if checkpoint and is_due and is_main:
-                        checkpoint.write(*run.state())
-                metric = best.score(lm)
-                if metric is not None:
-                    metric = of_main(accelerator, metric)
-                    best.update(lm, metric)
-                clock.seconds = of_main(accelerator, clock.read())
-                run.end_epoch(metric)
-                bar.set_postfix(loss=self.history_[-1]["loss"])
-        self.n_steps_ = clock.n_taken
-        best.restore(lm)
-        if checkpoint and is_main:
-            checkpoint.remove(with_folder=n_models > 1)
-        if clock.n_taken < clock.n_steps and not best.is_settled:
-            self._warn_of_time(clock.n_steps)
+        fit = describe_fit(lm, corpus, rng, in_use)
+        return Checkpoint(folder, fit, own_folder=n_models > 1)
 
     def _warn_of_time(self, n_steps: int) -> None:
         warnings.warn(
@@ -523,58 +421,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             f"{self.n_steps_} of {n_steps} steps. Raise max_time, or lower n_epochs or "
             "max_steps.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
-
-    def _backward(
-        self,
-        accelerator: Accelerator,
-        scaler: Any,
-        module: Any,
-        scorer: AnswerScorer,
-        lm: LanguageModel,
-        batches: list[Batch],
-    ) -> float:
-        """Add up the gradients of one step; return this process's sum of losses."""
-        n_rows = sum(len(batch.answers) for batch in batches)
-        passes = [
-            own
-            for batch in batches
-            for own in passes_of(
-                batch, accelerator.process_index, accelerator.num_processes
-            )
-        ]
-        summed = 0.0
-        for i, (part, n_own) in enumerate(passes):
-            n_shared = scorer.reader.n_shared(part.tokens, scorer.n_answer_tokens)
-            inputs = lm.padded([ids[n_shared:] for ids in part.tokens])
-            if n_shared:
-                start = torch.tensor([part.tokens[0][:n_shared]])
-                inputs["start"] = start.to(lm.model.device)
-            inputs["answer"] = torch.tensor(part.answers, device=lm.model.device)
-            # Processes exchange their gradients once a step.
-            is_last = i == len(passes) - 1
-            sync = nullcontext() if is_last else accelerator.no_sync(module)
-            with sync, self._attention(lm, inputs["input_ids"].shape[1]):
-                with self._autocast(lm):
-                    score = module(**inputs)[:n_own]  # (n_own,)
-                # The exchange takes the mean over the processes.
-                loss = -score.sum() * (accelerator.num_processes / n_rows)
-                accelerator.backward(scaler.scale(loss))
-            summed -= score.detach().double().sum().item()
-        return summed
-
-    def _update(
-        self, accelerator: Accelerator, scaler: Any, optimizer: Any, rate: float
-    ) -> None:
-        """Change the weights by their gradients, and forget these."""
-        scaler.unscale_(optimizer)
-        for group in optimizer.param_groups:
-            accelerator.clip_grad_norm_(group["params"], self.max_grad_norm_)
-            group["lr"] = rate
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
 
     @property
     def _rows_a_step(self) -> int:
@@ -588,61 +436,6 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             n_batches / self.gradient_accumulation_steps
         )
         return n_steps if self.max_steps_ is None else min(n_steps, self.max_steps_)
-
-    def _epoch(
-        self,
-        lm: LanguageModel,
-        scorer: AnswerScorer,
-        corpus: Corpus,
-        rng: RandomState,
-        steps: range,
-    ) -> Iterator[Batch]:
-        """Yield the batches of one pass over the rows, within the steps to go."""
-        n_batches = len(steps) * self.gradient_accumulation_steps
-        rows = corpus.draw(rng)[: n_batches * self.batch_size_]
-        size = self.batch_size_ * _BUCKET
-        for start in range(0, len(rows), size):
-            progress = (steps.start + start / self._rows_a_step) / steps.stop
-            prompts, answers = corpus.write(rows[start : start + size], rng, progress)
-            paths = [scorer.paths[answer][:-1] for answer in answers]
-            tokens = [
-                prompt + path
-                for prompt, path in zip(
-                    lm.prompt_tokens(prompts, scorer.n_answer_tokens),
-                    paths,
-                    strict=True,
-                )
-            ]
-            # A stable sort leaves rows of one length in their random order.
-            order = np.argsort([len(ids) for ids in tokens], kind="stable")
-            starts = np.arange(0, len(order), self.batch_size_)
-            for first in rng.permutation(starts):
-                picked = order[first : first + self.batch_size_]
-                yield Batch([tokens[i] for i in picked], answers[picked])
-
-    def _schedule(self, progress: float) -> float:
-        """Return the learning rate's share of its peak: a rise, then a fall to zero."""
-        warmup = float(self.warmup_ratio_)
-        if progress < warmup:
-            return progress / warmup
-        return (1.0 - progress) / (1.0 - warmup) if progress < 1 else 0.0
-
-    def _attention(self, lm: LanguageModel, n_tokens: int) -> Any:
-        """Return the kernel of attention, in the forward and the backward pass.
-
-        The gradients of the fused one take a processor three times as long in bf16. Of
-        long rows it saves much memory.
-        """
-        is_slow = self.mixed_precision_ == "bf16" and lm.model.device.type == "cpu"
-        if is_slow and n_tokens <= _SHORT_ROW:
-            return sdpa_kernel(SDPBackend.MATH)
-        return nullcontext()
-
-    def _autocast(self, lm: LanguageModel) -> Any:
-        """Return the forward pass's precision; accelerate's own is process-wide."""
-        if self.mixed_precision_ == "no":
-            return nullcontext()
-        return torch.autocast(lm.model.device.type, _DTYPES[self.mixed_precision_])
 
 
 def _has_bf16(device: torch.device) -> bool:

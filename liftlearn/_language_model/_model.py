@@ -20,7 +20,8 @@ from liftlearn._language_model._pretrained import (
     no_bars,
     ready_to_score,
 )
-from liftlearn._language_model._scorer import AnswerScorer, Read, Reader, Trie
+from liftlearn._language_model._reader import Read, Reader
+from liftlearn._language_model._scorer import AnswerScorer, Trie
 
 # Tokens that one pass over prompts holds at the most, with those of the answers.
 _BATCH_TOKENS = 4096

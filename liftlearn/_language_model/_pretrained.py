@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
-from liftlearn._language_model._scorer import check_reading
+from liftlearn._language_model._reader import check_reading
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,254 @@
+"""The training loop, and what a step is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.random import RandomState
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
+
+from liftlearn._corpus import Corpus
+from liftlearn._finetuner._checkpoint import Checkpoint
+from liftlearn._finetuner._processes import of_main, refuse_shards, total
+from liftlearn._finetuner._progress import Batch, Best, Clock, Run, grouped, passes_of
+from liftlearn._language_model import AnswerScorer, LanguageModel
+
+# Prompts of like length are put together within so many batches at a time.
+_BUCKET = 16
+# Rows of so many tokens need no fused attention.
+_SHORT_ROW = 512
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Settings(Protocol):
+    """What a fine-tuner settles for its loop."""
+
+    learning_rate_: float
+    batch_size_: int
+    weight_decay_: float
+    warmup_ratio_: float
+    max_grad_norm_: float
+    mixed_precision_: str
+    gradient_accumulation_steps: int
+    n_iter_no_change: int
+    checkpoint_every: int
+
+
+@dataclass(eq=False)
+class Training:
+    """What tunes one copy of a model, in place.
+
+    Parameters
+    ----------
+    settings : Settings
+        The fine-tuner.
+    lm : LanguageModel
+        The copy.
+    scorer : AnswerScorer
+        Its scores of the answers.
+    corpus : Corpus
+        What to learn.
+    rng : numpy.random.RandomState
+        The stream for the rows' order and wording.
+    seed : int
+        The seed of dropout.
+    """
+
+    settings: Settings
+    lm: LanguageModel
+    scorer: AnswerScorer
+    corpus: Corpus
+    rng: RandomState
+    seed: int
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self._device = self.lm.model.device.type
+        self._accelerator = Accelerator(cpu=self._device == "cpu", mixed_precision="no")
+        refuse_shards(self._accelerator)
+        optimizer = torch.optim.AdamW(
+            [w for w in self.lm.model.parameters() if w.requires_grad],
+            lr=settings.learning_rate_,
+            weight_decay=settings.weight_decay_,
+            fused=True,
+        )
+        self._module, self._optimizer = self._accelerator.prepare(
+            self.scorer, optimizer
+        )
+        self._module.train()
+        self._scaler = torch.amp.GradScaler(
+            self._device, enabled=settings.mixed_precision_ == "fp16"
+        )
+
+    def run(
+        self,
+        clock: Clock,
+        history: list[dict[str, Any]],
+        monitor: Callable[[LanguageModel], float] | None,
+        checkpoint: Checkpoint | None,
+        label: str | None,
+    ) -> bool:
+        """Change the model's weights, and write the history; with a label show a bar.
+
+        Returns whether the steps were done, or a metric that no longer rises made the
+        others needless.
+        """
+        lm, accelerator = self.lm, self._accelerator
+        best = Best(monitor, self.settings.n_iter_no_change)
+        run = Run(
+            lm.model, self._optimizer, self._scaler, clock, best, self.rng, history
+        )
+        saved = checkpoint and checkpoint.read()
+        if saved:
+            run.resume(*saved)
+        else:
+            clock.seconds = of_main(accelerator, clock.read())
+        is_main = accelerator.is_main_process
+        bar = tqdm(
+            total=clock.n_steps,
+            initial=clock.n_taken,
+            desc=label,
+            disable=label is None or not is_main,
+        )
+        with bar:
+            while not clock.is_over and not best.is_settled:
+                epoch = run.current_epoch()
+                groups = grouped(
+                    self._epoch(range(epoch.start, clock.n_steps)),
+                    self.settings.gradient_accumulation_steps,
+                )
+                # Batches that were learnt before a resume are only written again, to
+                # bring the stream to its place.
+                for batches in islice(groups, clock.n_taken - epoch.start, None):
+                    # Dropout needs no state of its own then, and differs by process.
+                    torch.manual_seed(
+                        self.seed
+                        + clock.n_taken * accelerator.num_processes
+                        + accelerator.process_index
+                    )
+                    loss = self._backward(batches)
+                    clock.seconds = of_main(accelerator, clock.read())
+                    rate = self.settings.learning_rate_ * self._schedule(clock.progress)
+                    self._update(rate)
+                    clock.n_taken += 1
+                    epoch.add(batches, total(accelerator, loss), rate)
+                    bar.update()
+                    if clock.is_over:
+                        break
+                    is_due = clock.n_taken % self.settings.checkpoint_every == 0
+                    if checkpoint and is_due and is_main:
+                        checkpoint.write(*run.state())
+                metric = best.score(lm)
+                if metric is not None:
+                    metric = of_main(accelerator, metric)
+                    best.update(lm, metric)
+                clock.seconds = of_main(accelerator, clock.read())
+                run.end_epoch(metric)
+                bar.set_postfix(loss=history[-1]["loss"])
+        best.restore(lm)
+        if checkpoint and is_main:
+            checkpoint.remove()
+        return clock.n_taken >= clock.n_steps or best.is_settled
+
+    def _backward(self, batches: list[Batch]) -> float:
+        """Add up the gradients of one step; return this process's sum of losses."""
+        accelerator, scorer, lm = self._accelerator, self.scorer, self.lm
+        n_rows = sum(len(batch.answers) for batch in batches)
+        passes = [
+            own
+            for batch in batches
+            for own in passes_of(
+                batch, accelerator.process_index, accelerator.num_processes
+            )
+        ]
+        summed = 0.0
+        for i, (part, n_own) in enumerate(passes):
+            n_shared = scorer.reader.n_shared(part.tokens, scorer.n_answer_tokens)
+            inputs = lm.padded([ids[n_shared:] for ids in part.tokens])
+            if n_shared:
+                start = torch.tensor([part.tokens[0][:n_shared]])
+                inputs["start"] = start.to(lm.model.device)
+            inputs["answer"] = torch.tensor(part.answers, device=lm.model.device)
+            # Processes exchange their gradients once a step.
+            is_last = i == len(passes) - 1
+            sync = nullcontext() if is_last else accelerator.no_sync(self._module)
+            with sync, self._attention(inputs["input_ids"].shape[1]):
+                with self._autocast():
+                    score = self._module(**inputs)[:n_own]  # (n_own,)
+                # The exchange takes the mean over the processes.
+                loss = -score.sum() * (accelerator.num_processes / n_rows)
+                accelerator.backward(self._scaler.scale(loss))
+            summed -= score.detach().double().sum().item()
+        return summed
+
+    def _update(self, rate: float) -> None:
+        """Change the weights by their gradients, and forget these."""
+        optimizer, scaler = self._optimizer, self._scaler
+        scaler.unscale_(optimizer)
+        for group in optimizer.param_groups:
+            self._accelerator.clip_grad_norm_(
+                group["params"], self.settings.max_grad_norm_
+            )
+            group["lr"] = rate
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+    def _epoch(self, steps: range) -> Iterator[Batch]:
+        """Yield the batches of one pass over the rows, within the steps to go."""
+        lm, scorer, corpus, rng = self.lm, self.scorer, self.corpus, self.rng
+        batch_size = self.settings.batch_size_
+        rows_a_step = batch_size * self.settings.gradient_accumulation_steps
+        rows = corpus.draw(rng)[: len(steps) * rows_a_step]
+        size = batch_size * _BUCKET
+        for start in range(0, len(rows), size):
+            progress = (steps.start + start / rows_a_step) / steps.stop
+            prompts, answers = corpus.write(rows[start : start + size], rng, progress)
+            paths = [scorer.paths[answer][:-1] for answer in answers]
+            tokens = [
+                prompt + path
+                for prompt, path in zip(
+                    lm.prompt_tokens(prompts, scorer.n_answer_tokens),
+                    paths,
+                    strict=True,
+                )
+            ]
+            # A stable sort leaves rows of one length in their random order.
+            order = np.argsort([len(ids) for ids in tokens], kind="stable")
+            starts = np.arange(0, len(order), batch_size)
+            for first in rng.permutation(starts):
+                picked = order[first : first + batch_size]
+                yield Batch([tokens[i] for i in picked], answers[picked])
+
+    def _schedule(self, progress: float) -> float:
+        """Return the learning rate's share of its peak: a rise, then a fall to zero."""
+        warmup = float(self.settings.warmup_ratio_)
+        if progress < warmup:
+            return progress / warmup
+        return (1.0 - progress) / (1.0 - warmup) if progress < 1 else 0.0
+
+    def _attention(self, n_tokens: int) -> Any:
+        """Return the kernel of attention, in the forward and the backward pass.
+
+        The gradients of the fused one take a processor three times as long in bf16. Of
+        long rows it saves much memory.
+        """
+        is_slow = self.settings.mixed_precision_ == "bf16" and self._device == "cpu"
+        if is_slow and n_tokens <= _SHORT_ROW:
+            return sdpa_kernel(SDPBackend.MATH)
+        return nullcontext()
+
+    def _autocast(self) -> Any:
+        """Return the forward pass's precision; accelerate's own is process-wide."""
+        precision = self.settings.mixed_precision_
+        if precision == "no":
+            return nullcontext()
+        return torch.autocast(self._device, DTYPES[precision])
