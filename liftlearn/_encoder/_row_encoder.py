@@ -1,8 +1,7 @@
 """Table to sentences: how a row and a whole table are written.
 
 A pandas table goes in, prompts come out: ``transform`` writes each row as it is,
-``augment`` writes it afresh for training. `Corpus` keeps together what training reads.
-No model is known here.
+``augment`` writes it afresh for training. No model is known here.
 """
 
 from __future__ import annotations
@@ -28,7 +27,13 @@ from liftlearn._cells import (
     column_kind,
     fit_writer,
 )
-from liftlearn._numbers import fit_scale, row_shapes, write_codes
+from liftlearn._encoder._by_table import (
+    columns_by_table,
+    dropout_by_table,
+    jitter_by_table,
+    numbers_by_table,
+)
+from liftlearn._numbers import row_shapes, write_codes
 from liftlearn._validation import (
     Interval,
     StrOptions,
@@ -40,17 +45,6 @@ from liftlearn._validation import (
 # The slot wording has so many single words for columns, then two words are used.
 _N_SLOTS = 128
 
-# Rows of so many numbers may be curves; those that move by less, as a share of their
-# columns' scales, have no shape left there.
-_FEWEST_POINTS, _FLAT = 16, 0.02
-# Jitter by the table: that of up to so many columns of numbers, and the most.
-_LEAST_JITTER, _FEW_NUMBERS, _MOST_JITTER = 0.05, 16, 0.2
-# The same for cell dropout, of which fewer columns of numbers have none.
-_LEAST_DROPOUT, _FEWEST_NUMBERS, _MOST_DROPOUT = 0.1, 8, 0.3
-# Rows of more cells than this are written by places, if no more are missing than this.
-_FEW_CELLS, _MOST_MISSING = 32, 0.5
-# Kinds of cells that take the same count of words in each row.
-_OF_ONE_LENGTH = {"number", "rank", "order", "level"}
 # What tells the size of a curve.
 _SIZES = ("row median", "row deviation")
 
@@ -387,25 +381,18 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
     ) -> None:
         """Store the values in use of all parameters that are ``"by_table"``."""
         if self.numbers == "by_table":
-            are_curves = self._are_curves(cells, weight)
-            self.numbers_: str = "row" if are_curves else "scaled"
+            numbers = self._numbers(cells)
+            self.numbers_: str = numbers_by_table(numbers, weight, self.spacing_)
         # The numbers of a curve are not known one by one.
         n_numbers = 0 if self._has_curves() else self._kinds.count("number")
         if self.jitter == "by_table":
-            self.jitter_: float = _grown(_LEAST_JITTER, n_numbers, _MOST_JITTER)
+            self.jitter_: float = jitter_by_table(n_numbers)
         if self.cell_dropout == "by_table":
-            dropout = _grown(_LEAST_DROPOUT, n_numbers, _MOST_DROPOUT)
-            self.cell_dropout_: float = dropout if n_numbers >= _FEWEST_NUMBERS else 0.0
+            self.cell_dropout_: float = dropout_by_table(n_numbers)
         if self.columns == "by_table":
-            self.columns_: str = "places" if self._is_wide(cells) else "slots"
-
-    def _is_wide(self, cells: list[pd.Series]) -> bool:
-        """Return whether places tell the columns apart, and pay."""
-        if self.descriptions or self.shuffle_columns_ or len(cells) <= _FEW_CELLS:
-            return False
-        n_missing = sum(int(column.isna().sum()) for column in cells)
-        is_full = n_missing <= _MOST_MISSING * len(cells) * len(cells[0])
-        return is_full and _OF_ONE_LENGTH.issuperset(self._kinds)
+            needs_words = bool(self.descriptions or self.shuffle_columns_)
+            by_table = columns_by_table(cells, self._kinds)
+            self.columns_: str = "slots" if needs_words else by_table
 
     def _words_for_unknown(self, readable: list[tuple[str, pd.Series]]) -> list[str]:
         """Return what stands for each column's cells that are not known.
@@ -453,18 +440,6 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             if kind == "number"
         ]
         return np.array(numbers).reshape(len(numbers), len(cells[0])).T
-
-    def _are_curves(self, cells: list[pd.Series], weight: NDArray[np.float64]) -> bool:
-        """Return whether columns' scales would leave nothing of a row's shape."""
-        if self._kinds.count("number") < _FEWEST_POINTS:
-            return False
-        positions = [
-            fit_scale(column[known], weight[known], self.spacing_).position(column)
-            for column in self._numbers(cells).T
-            if (known := ~np.isnan(column)).any()
-        ]
-        within = np.nanvar(positions, axis=0)
-        return bool(np.nanmean(within) < _FLAT**2)
 
     def _readable(self, cells: list[pd.Series]) -> list[tuple[str, pd.Series]]:
         """Return what is written and its kind: the cells; curves by shape and size."""
@@ -559,11 +534,6 @@ class _SharedStream:
 
     def shuffle(self, facts: list[str]) -> None:
         RandomState(self._order).shuffle(facts)
-
-
-def _grown(least: float, n_numbers: int, most: float) -> float:
-    """Return what grows with the columns of numbers, if they are more than a few."""
-    return float(np.clip(least * n_numbers / _FEW_NUMBERS, least, most))
 
 
 def _masked(texts: list[str], blank: str, share: float, rng: Stream) -> list[str]:

@@ -1,0 +1,5 @@
+"""Table to sentences: a pandas table goes in, prompts come out."""
+
+from liftlearn._encoder._row_encoder import RowEncoder
+
+__all__ = ["RowEncoder"]
