@@ -797,18 +797,37 @@ def test_a_cell_that_is_missing_is_not_dropped():
 
 
 @pytest.mark.parametrize(
-    ("n_numbers", "n_levels", "dropout"),
-    [(7, 9, 0.0), (8, 0, 0.1), (16, 4, 0.1), (24, 0, 0.15), (60, 0, 0.3)],
+    ("n_rows", "n_numbers", "n_levels", "dropout"),
+    [
+        (80, 7, 9, 0.0),
+        (80, 8, 0, 0.1),
+        (80, 16, 4, 0.1),
+        (80, 24, 0, 0.15),
+        (80, 60, 0, 0.3),
+        (74, 0, 3, 0.2),
+        (74, 24, 0, 0.2),
+        (74, 60, 0, 0.3),
+    ],
 )
-def test_cell_dropout_by_table_grows_with_the_columns_of_numbers(
-    n_numbers, n_levels, dropout
+def test_cell_dropout_by_table_grows_with_columns_of_numbers_and_helps_few_rows(
+    n_rows, n_numbers, n_levels, dropout
 ):
-    numbers = np.random.RandomState(0).normal(size=(30, n_numbers))
-    table = pd.DataFrame(np.hstack([numbers, np.tile([[0], [1]], (15, n_levels))]))
+    numbers = np.random.RandomState(0).normal(size=(n_rows, n_numbers))
+    levels = np.tile([[0], [1]], (n_rows // 2, n_levels))
+    table = pd.DataFrame(np.hstack([numbers, levels]))
 
     encoder = RowEncoder(cell_dropout="by_table").fit(table)
 
     assert encoder.cell_dropout_ == pytest.approx(dropout)
+
+
+def test_cells_of_curves_are_not_dropped():
+    levels = 10.0 ** np.random.RandomState(0).uniform(0, 9, size=(20, 1))
+    curves = pd.DataFrame(levels * (1 + 1e-3 * np.sin(np.arange(20))))
+
+    encoder = RowEncoder(numbers="by_table", cell_dropout="by_table").fit(curves)
+
+    assert (encoder.numbers_, encoder.cell_dropout_) == ("row", 0.0)
 
 
 def test_a_text_keeps_a_word_and_is_cut_after_words_were_left_out():

@@ -330,17 +330,44 @@ def test_models_are_counted(llama, parameters, n_rows, n_models):
     assert FineTuner(**parameters).count_models(llama, sentences(n_rows)) == n_models
 
 
-def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(llama):
-    corpus = sentences(100)
+@pytest.mark.parametrize(
+    ("n_rows", "dropout", "budget"),
+    [
+        (100, 0.0, 700_000),
+        (100, 0.1, 700_000),
+        (1201, 0.0, 2_500_000),
+        (1201, 0.1, 9_000_000),
+    ],
+)
+def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(
+    llama, n_rows, dropout, budget
+):
+    corpus = sentences(n_rows)
+    corpus.encoder.set_params(cell_dropout=dropout).fit(corpus.table)
     (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
-    tokens = 100 * length  # in an epoch
-    tuner = FineTuner(
-        n_models="by_table", n_epochs=700_000 // (2 * tokens), batch_size=4
-    )
+    tokens = n_rows * length  # in an epoch
+    tuner = FineTuner(n_models="by_table", n_epochs=budget // (2 * tokens))
+    tuner.set_params(batch_size=1)
 
     assert tuner.count_models(llama, corpus) == 2
     tuner.set_params(n_epochs=tuner.n_epochs + 1)
     assert tuner.count_models(llama, corpus) == 1
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "early_stopping", "fraction"),
+    [(500, False, 0.2), (2000, False, 0.05), (2000, True, 0.2)],
+)
+def test_validation_fraction_by_table_is_a_hundred_rows_at_most(
+    llama, n_rows, early_stopping, fraction
+):
+    tuner = FineTuner(
+        validation_fraction="by_table", early_stopping=early_stopping, n_epochs=1
+    )
+
+    tuner.count_models(llama, sentences(n_rows))
+
+    assert tuner.validation_fraction_ == fraction
 
 
 def test_copies_add_to_one_history_and_share_the_time(llama):

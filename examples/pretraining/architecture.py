@@ -28,7 +28,7 @@ PREFERENCES: dict[str, Any] = {
         "n_epochs": "by_table",
         "max_steps": "by_table",
         "n_models": "by_table",
-        "validation_fraction": 0.2,
+        "validation_fraction": "by_table",
         "weight_decay": 0.0,
         "warmup_ratio": 0.1,
     },

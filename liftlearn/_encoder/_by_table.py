@@ -16,8 +16,10 @@ from liftlearn._numbers import fit_scale
 _FEWEST_POINTS, _FLAT = 16, 0.02
 # That of up to so many columns of numbers, and the most.
 _LEAST_JITTER, _FEW_NUMBERS, _MOST_JITTER = 0.05, 16, 0.2
-# The same for cell dropout, of which fewer columns of numbers have none.
+# The same for cell dropout. Fewer columns of numbers have none, but fewer rows than so
+# many have at least so much.
 _LEAST_DROPOUT, _FEWEST_NUMBERS, _MOST_DROPOUT = 0.1, 8, 0.3
+_ENOUGH_ROWS, _DROPOUT_OF_FEW = 75, 0.2
 # Rows of more cells than this are written by places, if no more are missing than this.
 _FEW_CELLS, _MOST_MISSING = 32, 0.5
 # Kinds of cells that take the same count of words in each row.
@@ -45,11 +47,12 @@ def jitter_by_table(n_numbers: int) -> float:
     return _grown(_LEAST_JITTER, n_numbers, _MOST_JITTER)
 
 
-def dropout_by_table(n_numbers: int) -> float:
-    """Return the cell dropout of a table with so many columns of numbers."""
+def dropout_by_table(n_numbers: int, n_rows: int) -> float:
+    """Return the cell dropout of a table of so many columns of numbers and rows."""
+    least = _DROPOUT_OF_FEW if n_rows < _ENOUGH_ROWS else 0.0
     if n_numbers < _FEWEST_NUMBERS:
-        return 0.0
-    return _grown(_LEAST_DROPOUT, n_numbers, _MOST_DROPOUT)
+        return least
+    return max(least, _grown(_LEAST_DROPOUT, n_numbers, _MOST_DROPOUT))
 
 
 def columns_by_table(cells: list[pd.Series], kinds: list[str]) -> str:

@@ -124,8 +124,9 @@ class RowEncoder(TransformerMixin, BaseEstimator):
     cell_dropout : float, "by_table" or "auto", default="auto"
         Probability with which `augment` writes a cell as one that is not known [3]_:
         ``c?`` in slots and places, and left out among names. ``"by_table"`` is
-        ``0.1 * n / 16`` for n continuous columns, at least 0.1 and at most 0.3, and 0
-        for fewer than eight and for curves. Alone: 0.
+        ``0.1 * n / 16`` for n continuous columns, at least 0.1 and at most 0.3, or 0
+        for fewer than eight; at least 0.2 for fewer than 75 rows; and 0 for curves.
+        Alone: 0.
     shuffle_columns : bool or "auto", default="auto"
         Whether `augment` writes the columns of each row in a random order. Alone:
         False.
@@ -384,15 +385,17 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             numbers = self._numbers(cells)
             self.numbers_: str = numbers_by_table(numbers, weight, self.spacing_)
         # The numbers of a curve are not known one by one.
-        n_numbers = 0 if self._has_curves() else self._kinds.count("number")
+        has_curves = self._has_curves()
+        n_numbers = 0 if has_curves else self._kinds.count("number")
         if self.jitter == "by_table":
             self.jitter_: float = jitter_by_table(n_numbers)
         if self.cell_dropout == "by_table":
-            self.cell_dropout_: float = dropout_by_table(n_numbers)
+            by_table = 0.0 if has_curves else dropout_by_table(n_numbers, len(weight))
+            self.cell_dropout_: float = by_table
         if self.columns == "by_table":
             needs_words = bool(self.descriptions or self.shuffle_columns_)
-            by_table = columns_by_table(cells, self._kinds)
-            self.columns_: str = "slots" if needs_words else by_table
+            called = columns_by_table(cells, self._kinds)
+            self.columns_: str = "slots" if needs_words else called
 
     def _words_for_unknown(self, readable: list[tuple[str, pd.Series]]) -> list[str]:
         """Return what stands for each column's cells that are not known.

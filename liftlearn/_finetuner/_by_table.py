@@ -20,15 +20,18 @@ _MOST_EPOCHS, _LARGE_EPOCHS = 8, 20
 # heart otherwise; with cells left out they are not, or later. Half of each class's
 # steps are taken all the same.
 _CLASS_EPOCHS, _GRID_EPOCHS, _MASKED_EPOCHS = 20, 40, 120
-# The most tokens for many classes, and for epochs of many rows with cells left out. And
-# for other epochs, for a grid of numbers and for all copies: up to so many rows, which
-# should take seconds, and beyond.
+# The most tokens for many classes, and for epochs of many rows with cells left out, and
+# for all copies of these. And for other epochs, for a grid of numbers and for all other
+# copies: up to so many rows, which should take seconds, and beyond.
 _CLASSES_BUDGET, _SMALL = 6_000_000, 1200
+_MASKED_MODELS_BUDGET = 9_000_000
 _EPOCHS_BUDGETS = 100_000, 1_000_000
 _GRID_BUDGETS = 250_000, 1_000_000
 _MODELS_BUDGETS = 700_000, 2_500_000
 # The most copies, and the fewest rows for several.
 _MOST_MODELS, _FEWEST_ROWS = 3, 40
+# The share of rows left out, and how many tell how sure a copy is too much.
+_LEFT_OUT, _MOST_LEFT_OUT = 0.2, 100
 # Learning rates.
 _RATE, _RATE_OF_MASKED = 1e-3, 2e-3
 # So many rows tell the length of all.
@@ -78,10 +81,16 @@ def models_by_table(lm: LanguageModel, corpus: Corpus, n_rows_read: int) -> int:
     """
     if len(corpus) < _FEWEST_ROWS or not n_rows_read:
         return 1
-    n_allowed = _MODELS_BUDGETS[len(corpus) > _SMALL] / (
-        n_rows_read * _row_tokens(lm, corpus)
-    )
+    is_large = len(corpus) > _SMALL
+    is_worth_it = is_large and _is_masked(corpus)
+    budget = _MASKED_MODELS_BUDGET if is_worth_it else _MODELS_BUDGETS[is_large]
+    n_allowed = budget / (n_rows_read * _row_tokens(lm, corpus))
     return int(min(max(n_allowed, 1), _MOST_MODELS))
+
+
+def fraction_by_table(corpus: Corpus, stops_early: bool) -> float:
+    """Return what ``validation_fraction="by_table"`` stands for."""
+    return _LEFT_OUT if stops_early else min(_LEFT_OUT, _MOST_LEFT_OUT / len(corpus))
 
 
 def _row_tokens(lm: LanguageModel, corpus: Corpus) -> float:

@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._by_table import (
     epochs_by_table,
+    fraction_by_table,
     models_by_table,
     rate_by_table,
     steps_by_table,
@@ -88,17 +89,18 @@ class FineTuner(BaseEstimator):
         How many copies of the model are tuned; the mean of their predictions is
         predicted [5]_. The first of several leaves out a part of the rows, which tells
         how sure the copies are too much. ``"by_table"`` is up to 3 for tables of at
-        least 40 rows, as many as together read no more than 450,000 tokens (2.5
-        million where there are more than 1,200 rows), and 2 of them if these differ by
-        less than a tenth in total variation on the rows that the first has not seen.
-        Else: 1.
+        least 40 rows, as many as together read no more than 700,000 tokens (where there
+        are more than 1,200 rows, 2.5 million, or nine with cells left out), and 2 of
+        them if these differ by less than a tenth in total variation on the rows that
+        the first has not seen. Else: 1.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside, to stop when the metric on them no longer rises,
         and to keep the weights that did best: accuracy for classes, the mean absolute
         error for numbers. Else: False.
-    validation_fraction : float or "auto", default="auto"
+    validation_fraction : float, "by_table" or "auto", default="auto"
         Share of the rows that the first of several copies leaves out, or that each
-        sets aside for early stopping. Else: 0.1.
+        sets aside for early stopping. ``"by_table"`` is a fifth, but without early
+        stopping no more than a hundred rows, equal ones counted once. Else: 0.1.
     n_iter_no_change : int, default=5
         Epochs without a better metric after which training stops early.
     constrained : bool, default=True
@@ -189,7 +191,10 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         "mixed_precision": [StrOptions({"auto", "no", "bf16", "fp16"})],
         "n_models": [StrOptions({"auto", "by_table"}), _COUNT],
         "early_stopping": [_AUTO, "boolean"],
-        "validation_fraction": [_AUTO, Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [
+            StrOptions({"auto", "by_table"}),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
         "n_iter_no_change": [_COUNT],
         "constrained": ["boolean"],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
@@ -396,6 +401,9 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             self.learning_rate_ = rate_by_table(corpus)
         if self.max_steps == "by_table":
             self.max_steps_ = steps_by_table(lm, corpus, self._rows_a_step)
+        if self.validation_fraction == "by_table":
+            stops_early = bool(self.early_stopping_)
+            self.validation_fraction_ = fraction_by_table(corpus, stops_early)
 
     def _checkpoint(
         self, lm: LanguageModel, corpus: Corpus, rng: RandomState, turn: tuple[int, int]
