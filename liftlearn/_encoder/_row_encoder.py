@@ -125,8 +125,8 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         Probability with which `augment` writes a cell as one that is not known [3]_:
         ``c?`` in slots and places, and left out among names. ``"by_table"`` is
         ``0.1 * n / 16`` for n continuous columns, at least 0.1 and at most 0.3, or 0
-        for fewer than eight; at least 0.2 for fewer than 75 rows; and 0 for curves.
-        Alone: 0.
+        for fewer than eight; at least 0.2 for fewer than 75 rows, of which an estimator
+        counts equal ones once; and 0 for curves. Alone: 0.
     shuffle_columns : bool or "auto", default="auto"
         Whether `augment` writes the columns of each row in a random order. Alone:
         False.
