@@ -57,11 +57,11 @@ class FineTuner(BaseEstimator):
     max_steps : int, None, "by_table" or "auto", default="auto"
         Most optimizer steps. None sets no bound. ``"by_table"`` is for a model that
         learns a table in few steps: 120, three epochs, or 10 steps for each class
-        within four million tokens, whichever is most; of each twice as many where the
+        within six million tokens, whichever is most; of each twice as many where the
         encoder leaves out cells. For classes also eight epochs, within 100,000 tokens.
         For a grid of numbers eight epochs and 120 steps for each factor of ten in
         their count, within 250,000. For more than 1,200 rows, which may take minutes,
-        there are 20 epochs, not eight, within a million tokens, or four million for
+        there are 20 epochs, not eight, within a million tokens, or six million for
         classes where cells are left out. Else: None.
     learning_rate : float, "by_table" or "auto", default="auto"
         Peak learning rate. ``"by_table"`` is 1e-3, and 2e-3 where the encoder leaves
@@ -89,7 +89,7 @@ class FineTuner(BaseEstimator):
         How many copies of the model are tuned; the mean of their predictions is
         predicted [5]_. The first of several leaves out a part of the rows, which tells
         how sure the copies are too much. ``"by_table"`` is up to 3 for tables of at
-        least 40 rows, as many as together read no more than 700,000 tokens (where there
+        least 20 rows, as many as together read no more than 700,000 tokens (where there
         are more than 1,200 rows, 2.5 million, or nine with cells left out), and 2 of
         them if these differ by less than a tenth in total variation on the rows that
         the first has not seen. Else: 1.
