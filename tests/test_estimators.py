@@ -677,6 +677,7 @@ def test_early_stopping_sets_rows_aside_and_keeps_the_best_weights(
         early_stopping=early_stopping,
         validation_fraction=0.25,
         n_iter_no_change=2,
+        n_models=1,
     )
 
     estimator.set_params(finetuner=finetuner).fit(table, target)

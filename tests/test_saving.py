@@ -35,7 +35,7 @@ from liftlearn._codec import Codec
 from liftlearn._saving import _content_digest
 
 # What a law says of a fit, it says of a short one.
-SHORT = {"max_steps": 2, "batch_size": 8}
+SHORT = {"max_steps": 2, "batch_size": 8, "n_models": 1}
 BERLIN = ZoneInfo("Europe/Berlin")
 many = settings(max_examples=200, deadline=None)
 
@@ -146,7 +146,7 @@ def test_a_loaded_estimator_is_the_one_that_was_saved(task, wording, tmp_path):
 
 
 def test_several_models_come_back_and_fewer_replace_them(tmp_path):
-    tuner = FineTuner(**SHORT, n_models=3, learning_rate=0.05)
+    tuner = FineTuner(**SHORT | {"n_models": 3}, learning_rate=0.05)
     estimator, table = fitted(finetuner=tuner), every_kind()
 
     loaded = there_and_back(estimator, tmp_path)
