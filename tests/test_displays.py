@@ -93,7 +93,9 @@ def test_densities_have_an_area_of_1_and_lines_at_the_true_numbers(regressor):
 
 
 def test_training_shows_the_loss_and_the_metric_that_was_watched():
-    tuner = FineTuner(n_epochs=2, early_stopping=True, validation_fraction=0.3)
+    tuner = FineTuner(
+        n_epochs=2, n_models=1, early_stopping=True, validation_fraction=0.3
+    )
     classifier = LIFTClassifier(finetuner=tuner, random_state=0).fit(X, Y > 0)
 
     display = TrainingDisplay.from_estimator(classifier)

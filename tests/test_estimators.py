@@ -837,7 +837,8 @@ def test_a_model_from_a_folder_is_tuned(family, task, request):
 
 def test_a_saved_model_is_a_model_to_start_from(tmp_path):
     classifier, table, target = problem("classes")
-    classifier.fit(table, target).language_model_.save(tmp_path)
+    classifier.set_params(finetuner__n_models=1).fit(table, target)
+    classifier.language_model_.save(tmp_path)
 
     again = clone(classifier).set_params(model=tmp_path, finetuner__n_epochs=0)
 
