@@ -322,8 +322,7 @@ def test_steps_by_table_are_bounded_by_the_tokens_they_read(
         ({}, 100, 1),
         ({"n_models": 3}, 10, 3),
         ({"n_models": "by_table", "n_epochs": 1}, 100, 3),
-        ({"n_models": "by_table", "n_epochs": 1}, 20, 3),
-        ({"n_models": "by_table", "n_epochs": 1}, 19, 1),
+        ({"n_models": "by_table", "n_epochs": 1}, 39, 1),
         ({"n_models": "by_table", "n_epochs": 10_000}, 100, 1),
     ],
 )

@@ -29,7 +29,7 @@ _EPOCHS_BUDGETS = 100_000, 1_000_000
 _GRID_BUDGETS = 250_000, 1_000_000
 _MODELS_BUDGETS = 700_000, 2_500_000
 # The most copies, and the fewest rows for several.
-_MOST_MODELS, _FEWEST_ROWS = 3, 20
+_MOST_MODELS, _FEWEST_ROWS = 3, 40
 # The share of rows left out, and how many tell how sure a copy is too much.
 _LEFT_OUT, _MOST_LEFT_OUT = 0.2, 100
 # Learning rates.

@@ -89,7 +89,7 @@ class FineTuner(BaseEstimator):
         How many copies of the model are tuned; the mean of their predictions is
         predicted [5]_. The first of several leaves out a part of the rows, which tells
         how sure the copies are too much. ``"by_table"`` is up to 3 for tables of at
-        least 20 rows, as many as together read no more than 700,000 tokens (where there
+        least 40 rows, as many as together read no more than 700,000 tokens (where there
         are more than 1,200 rows, 2.5 million, or nine with cells left out), and 2 of
         them if these differ by less than a tenth in total variation on the rows that
         the first has not seen. Else: 1.
