@@ -85,7 +85,9 @@ def test_two_models_are_enough_if_they_agree():
     table = pd.DataFrame(rng.normal(size=(60, 3)))
     counts = []
     for labels in (table[0] > 0, rng.permutation(table[0] > 0)):
-        classifier = LIFTClassifier(random_state=0).fit(table, labels)
+        finetuner = FineTuner(max_steps=60)
+        classifier = LIFTClassifier(finetuner=finetuner, random_state=0)
+        classifier.fit(table, labels)
         counts.append(classifier.finetuner_.n_models_)
 
     assert counts == [2, 3]

@@ -87,7 +87,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
     >>> from sklearn.datasets import load_diabetes
     >>> from liftlearn import LIFTRegressor
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
-    >>> regressor = LIFTRegressor(random_state=0).fit(X, y)
+    >>> regressor = LIFTRegressor(random_state=0).fit(X[:30], y[:30])
     >>> regressor.predict(X.iloc[:2]).shape
     (2,)
     """
