@@ -322,7 +322,8 @@ def test_steps_by_table_are_bounded_by_the_tokens_they_read(
         ({}, 100, 1),
         ({"n_models": 3}, 10, 3),
         ({"n_models": "by_table", "n_epochs": 1}, 100, 3),
-        ({"n_models": "by_table", "n_epochs": 1}, 39, 1),
+        ({"n_models": "by_table", "n_epochs": 1}, 20, 3),
+        ({"n_models": "by_table", "n_epochs": 1}, 19, 1),
         ({"n_models": "by_table", "n_epochs": 10_000}, 100, 1),
     ],
 )
@@ -398,6 +399,67 @@ def test_copies_keep_their_checkpoints_apart(llama, tmp_path):
     for turn in [(0, 2), (1, 2)]:
         metrics = MetricsInTurn([1.0, 2.0])
         tuner.finetune(llama, sentences(16), RandomState(0), monitor=metrics, turn=turn)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "is_brief"), [([-1.0, -1.1], True), ([-1.0, -1.04], False)]
+)
+def test_numbers_are_learnt_briefly_where_that_is_much_better(llama, metrics, is_brief):
+    corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
+    tuner = FineTuner(max_steps="by_table", n_epochs=8, batch_size=5)
+    judge = MetricsInTurn(metrics)
+
+    first = tuner.finetune(llama, corpus, RandomState(0), turn=(0, 2), judge=judge)
+
+    assert tuner.is_brief_ is is_brief
+    assert are_equal(weights_of(first), judge.seen[0 if is_brief else 1])
+    assert not are_equal(judge.seen[0], judge.seen[1])
+    n_steps = 4 if is_brief else 16
+    assert tuner.n_steps_ == n_steps
+    tuner.finetune(llama, corpus, RandomState(0), turn=(1, 2))
+    assert tuner.n_steps_ == n_steps
+    assert [epoch["model"] for epoch in tuner.history_].count(0) == n_steps / 2
+    assert [epoch["model"] for epoch in tuner.history_].count(1) == n_steps / 2
+    tuner.finetune(llama, corpus, RandomState(0))  # another fit
+    assert tuner.n_steps_ == 16
+
+
+@pytest.mark.parametrize(("answers", "max_steps"), [("labels", "by_table"), (GRID, 8)])
+def test_labels_and_steps_that_are_given_are_not_learnt_briefly(
+    llama, answers, max_steps
+):
+    corpus = sentences(10)
+    if answers is GRID:
+        corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
+    judge = MetricsInTurn([])
+
+    FineTuner(max_steps=max_steps, n_epochs=1).finetune(
+        llama, corpus, RandomState(0), turn=(0, 2), judge=judge
+    )
+
+    assert not judge.seen
+
+
+def test_a_brief_copy_keeps_its_checkpoint_apart(llama, tmp_path):
+    corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
+    tuner = FineTuner(
+        max_steps="by_table", n_epochs=8, checkpoint_dir=tmp_path, checkpoint_every=1
+    )
+    turn, written = (0, 2), []
+
+    def interrupt(lm):
+        written.extend(path.parent.name for path in tmp_path.rglob("*.safetensors"))
+        raise KeyboardInterrupt
+
+    options = {"turn": turn, "judge": MetricsInTurn([-1.0, -2.0])}
+    for _ in range(2):  # the second goes on in the brief copy's folder
+        with pytest.raises(KeyboardInterrupt):
+            tuner.finetune(llama, corpus, RandomState(0), monitor=interrupt, **options)
+    assert written == ["0-brief", "0-brief"]
+    tuner.finetune(llama, corpus, RandomState(0), **options)
+
+    assert tuner.is_brief_
     assert not list(tmp_path.iterdir())
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from liftlearn import FineTuner, LabelDecoder, LIFTClassifier
+from liftlearn import FineTuner, LabelDecoder, LIFTClassifier, LIFTRegressor
 
 
 class Recorded(FineTuner):
@@ -91,3 +91,24 @@ def test_two_models_are_enough_if_they_agree():
         counts.append(classifier.finetuner_.n_models_)
 
     assert counts == [2, 3]
+
+
+@pytest.mark.parametrize(("noise", "is_brief"), [(0.0, False), (5.0, True)])
+def test_noisy_numbers_are_learnt_briefly(noise, is_brief):
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame(rng.uniform(-1, 1, (80, 1)))
+    target = np.cos(6 * table[0]) + noise * rng.normal(size=80)
+
+    regressor = LIFTRegressor(finetuner=FineTuner(n_epochs=15), random_state=0)
+    regressor.fit(table, target)
+
+    assert regressor.finetuner_.is_brief_ is is_brief
+
+
+def test_rows_count_as_often_as_they_are_repeated_when_training_stops_early():
+    table, labels = pd.DataFrame({"a": np.zeros(20)}), ["yes"] * 18 + ["no"] * 2
+    finetuner = FineTuner(max_steps=10, early_stopping=True, validation_fraction=0.5)
+
+    classifier = LIFTClassifier(finetuner=finetuner, random_state=0).fit(table, labels)
+
+    assert classifier.finetuner_.history_[-1]["monitored"] == pytest.approx(0.9)

@@ -10,7 +10,7 @@ without noise, none left out. Run
 
 ``--outliers`` adds 2 % of rows whose target is the size of a normal number of standard
 deviation 20. ``--integers`` draws whole numbers from -150 to 150; liftlearn writes them
-digit by digit, and trains for 1,000 steps. Published figures are LIFT/GPT-3's means of
+digit by digit, and trains for 2,000 steps. Published figures are LIFT/GPT-3's means of
 three runs, filtered by its authors for outliers: Dinh, Zeng et al., "LIFT", NeurIPS
 2022, their repository's ``regression/accuracy`` and ``regression/robustness``.
 """
@@ -110,7 +110,7 @@ def digit_by_digit() -> dict[str, Any]:
             template="x={x1} y=", numbers="plain", digits=4, jitter=0
         ),
         "finetuner": FineTuner(
-            max_steps=1000, n_epochs=1000, learning_rate=3e-3, weight_decay=1.0
+            max_steps=2000, n_epochs=2000, learning_rate=3e-3, weight_decay=2.0
         ),
     }
 

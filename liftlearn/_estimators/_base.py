@@ -172,9 +172,7 @@ class LIFT(BaseEstimator):
             corpus,
             rng,
             stratify=self._task == "classification",
-            watch=lambda unseen: self._monitor(
-                self._prompts(unseen.table), unseen.target
-            ),
+            watch=self._monitor,
             verbose=self.verbose,
         )
         models = tuple(lm for lm, _ in members)
@@ -207,9 +205,7 @@ class LIFT(BaseEstimator):
             chosen.append(part)
         return chosen
 
-    def _monitor(
-        self, prompts: list[str] | list[list[str]], target: NDArray[Any]
-    ) -> Monitor:
+    def _monitor(self, rows: Corpus) -> Monitor:
         """Return what tells how well a model does on rows."""
         raise NotImplementedError
 

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from liftlearn._corpus import Corpus
 from liftlearn._decoder import LabelDecoder
 from liftlearn._distribution import sample_index
 from liftlearn._encoder import RowEncoder
@@ -316,13 +317,15 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         column = np.searchsorted(self.classes_, target)
         return 1 - self.predict_proba(X)[np.arange(len(target)), column]
 
-    def _monitor(
-        self, prompts: list[str] | list[list[str]], target: NDArray[Any]
-    ) -> Monitor:
+    def _monitor(self, rows: Corpus) -> Monitor:
+        prompts = self._prompts(rows.table)
+
         def accuracy(lm: LanguageModel) -> float:
             proba = self.decoder_.predict_proba(lm, prompts)
             predicted = self.decoder_.classes_[proba.argmax(axis=1)]
-            return float(accuracy_score(target, predicted))
+            return float(
+                accuracy_score(rows.target, predicted, sample_weight=rows.weight)
+            )
 
         return accuracy
 

@@ -54,7 +54,8 @@ def tune_members(
     """Tune as many copies as the fine-tuner asks for.
 
     Rows are left out where they have a use: of each copy to stop it early, else of the
-    first of several alone, to tell how sure a copy is too much.
+    first of several alone, to tell how sure a copy is too much, and whether noisy
+    numbers are better learnt briefly.
     """
     count = getattr(finetuner, "count_models", None)
     n_models = 1 if count is None else count(lm, corpus)
@@ -66,13 +67,17 @@ def tune_members(
         seen, unseen = corpus, None
         if stops_early or (n_models > 1 and not members):
             seen, unseen = _split(finetuner, corpus, stratify, rng)
+        options: dict[str, Any] = {}
+        if n_models > 1:
+            options["turn"] = len(members), n_models
+        if unseen is not None:
+            options["monitor" if stops_early else "judge"] = watch(unseen)
         tuned = finetuner.finetune(
             lm,
             seen,
             rng,
-            monitor=watch(unseen) if stops_early and unseen else None,
             verbose=verbose,
-            **({"turn": (len(members), n_models)} if n_models > 1 else {}),
+            **options,
         )
         members.append(Member(tuned, unseen))
     return members

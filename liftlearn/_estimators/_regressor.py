@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import mean_absolute_error
 from sklearn.pipeline import Pipeline
 
+from liftlearn._corpus import Corpus
 from liftlearn._decoder import NumberDecoder
 from liftlearn._distribution import NumberDistribution
 from liftlearn._encoder import RowEncoder
@@ -299,13 +300,15 @@ class LIFTRegressor(RegressorMixin, LIFT):
         # The coverage of the narrowest central interval that holds the number.
         return np.abs(2 * self.predict_distribution(X).cdf(target) - 1)
 
-    def _monitor(
-        self, prompts: list[str] | list[list[str]], target: NDArray[Any]
-    ) -> Monitor:
+    def _monitor(self, rows: Corpus) -> Monitor:
+        prompts = self._prompts(rows.table)
+
         def closeness(lm: LanguageModel) -> float:
-            return -float(
-                mean_absolute_error(target, self.decoder_.predict(lm, prompts))
+            predicted = self.decoder_.predict(lm, prompts)
+            error = mean_absolute_error(
+                rows.target, predicted, sample_weight=rows.weight
             )
+            return -float(error)
 
         return closeness
 

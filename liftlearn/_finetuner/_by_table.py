@@ -29,7 +29,10 @@ _EPOCHS_BUDGETS = 100_000, 1_000_000
 _GRID_BUDGETS = 250_000, 1_000_000
 _MODELS_BUDGETS = 700_000, 2_500_000
 # The most copies, and the fewest rows for several.
-_MOST_MODELS, _FEWEST_ROWS = 3, 40
+_MOST_MODELS, _FEWEST_ROWS = 3, 20
+# The share of the steps that noisy numbers are learnt in, and by which share better
+# they must be learnt then.
+BRIEF, _MUCH_BETTER = 0.25, 0.05
 # The share of rows left out, and how many tell how sure a copy is too much.
 _LEFT_OUT, _MOST_LEFT_OUT = 0.2, 100
 # Learning rates.
@@ -86,6 +89,11 @@ def models_by_table(lm: LanguageModel, corpus: Corpus, n_rows_read: int) -> int:
     budget = _MASKED_MODELS_BUDGET if is_worth_it else _MODELS_BUDGETS[is_large]
     n_allowed = budget / (n_rows_read * _row_tokens(lm, corpus))
     return int(min(max(n_allowed, 1), _MOST_MODELS))
+
+
+def is_brief_better(brief: float, full: float) -> bool:
+    """Return whether few steps did better than all, by metrics of left-out rows."""
+    return brief > full + _MUCH_BETTER * abs(full)
 
 
 def fraction_by_table(corpus: Corpus, stops_early: bool) -> float:
