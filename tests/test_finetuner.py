@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from liftlearn import FineTuner, LabelDecoder, LanguageModel, NumberDecoder, RowEncoder
 from liftlearn._corpus import Corpus
+from liftlearn._finetuner._progress import Clock
 from liftlearn._language_model import AnswerScorer
 
 
@@ -423,6 +424,24 @@ def test_numbers_are_learnt_briefly_where_that_is_much_better(llama, metrics, is
     assert [epoch["model"] for epoch in tuner.history_].count(1) == n_steps / 2
     tuner.finetune(llama, corpus, RandomState(0))  # another fit
     assert tuner.n_steps_ == 16
+
+
+def test_what_is_tried_briefly_shares_the_time_of_its_copy(llama, monkeypatch):
+    corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
+    given = []
+
+    def clock(n_steps, max_time):
+        given.append(max_time)
+        return Clock(n_steps, None)
+
+    monkeypatch.setattr("liftlearn._finetuner._tuner.Clock", clock)
+    tuner = FineTuner(max_steps="by_table", n_epochs=1, max_time=8.0)
+    judge = MetricsInTurn([-1.0, -1.0])
+
+    tuner.finetune(llama, corpus, RandomState(0), turn=(0, 2), judge=judge)
+    tuner.finetune(llama, corpus, RandomState(0), turn=(1, 2))
+
+    assert given == [1.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize(("answers", "max_steps"), [("labels", "by_table"), (GRID, 8)])

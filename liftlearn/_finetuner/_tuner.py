@@ -331,7 +331,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         tune = partial(self._tune, lm, corpus, rng, monitor, turn, verbose)
         is_by_table = self.max_steps == "by_table"
         if judge and is_by_table and isinstance(corpus.answers, NumberAnswers):
-            brief, full = tune(is_brief=True), tune(is_brief=False)
+            brief = tune(is_brief=True, time_share=BRIEF)
+            full = tune(is_brief=False, time_share=1 - BRIEF)
             self.is_brief_ = is_brief_better(judge(brief.lm), judge(full.lm))
             tuned = brief if self.is_brief_ else full
         else:
@@ -350,8 +351,12 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         verbose: int,
         *,
         is_brief: bool,
+        time_share: float = 1.0,
     ) -> _Tuned:
-        """Return a tuned copy, after a part of the steps or all."""
+        """Return a tuned copy, after a part of the steps or all.
+
+        The share is that of a copy's time.
+        """
         history: list[dict[str, Any]] = []
         n_taken = 0
         n_steps = self._n_steps(len(corpus))
@@ -361,7 +366,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         checkpoint = self._checkpoint(lm, corpus, rng, turn, is_brief)
         which, n_models = turn
         label = "fine-tuning" + (f", copy {which + 1}" if n_models > 1 else "")
-        max_time = None if self.max_time is None else self.max_time / n_models
+        label += ", briefly" if is_brief else ""
+        max_time = self.max_time and time_share * self.max_time / n_models
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
         with FITS, own_state(), torch.random.fork_rng(devices):
             seed = rng.randint(2**31)
