@@ -110,7 +110,12 @@ def digit_by_digit() -> dict[str, Any]:
             template="x={x1} y=", numbers="plain", digits=4, jitter=0
         ),
         "finetuner": FineTuner(
-            max_steps=2000, n_epochs=2000, learning_rate=3e-3, weight_decay=2.0
+            max_steps=2000,
+            n_epochs=2000,
+            learning_rate=3e-3,
+            weight_decay=2.0,
+            n_models=3,
+            validation_fraction=0.05,
         ),
     }
 
