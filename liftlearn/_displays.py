@@ -46,7 +46,9 @@ class IntervalDisplay:
     >>> from liftlearn import FineTuner, IntervalDisplay, LIFTRegressor
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
     >>> regressor = LIFTRegressor(finetuner=FineTuner(max_steps=10), random_state=0)
-    >>> display = IntervalDisplay.from_estimator(regressor.fit(X, y), X, y, x="bmi")
+    >>> display = IntervalDisplay.from_estimator(
+    ...     regressor.fit(X, y), X[:9], y[:9], x="bmi"
+    ... )
     >>> display.ax_.get_xlabel()
     'bmi'
     """

@@ -58,7 +58,10 @@ def test_free_text_and_label_words_are_learnt_better_than_from_random_weights(
 ):
     table, labels = reviews(np.random.RandomState(0))
     train = np.arange(400) < 200
-    parts = {"decoder": LabelDecoder(words="labels")}
+    parts = {
+        "decoder": LabelDecoder(words="labels"),
+        "finetuner": FineTuner(n_models=2),
+    }
 
     loss, accuracy = held_out_score(None, table, labels, train, **parts)
 
