@@ -292,9 +292,9 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             learn as briefly as the first.
         judge : callable, default=None
             Returns a metric of a language model, higher is better, on rows that are not
-            in the corpus. Where it is given for the first copy, numbers are learnt in a
-            quarter of the steps that are ``"by_table"``, too, and what is better is
-            returned.
+            in the corpus. Where it is given for the first of several copies, numbers
+            are learnt in a quarter of the steps that are ``"by_table"``, too, and what
+            is better is returned.
         verbose : int, default=0
             Above 0 a progress bar is shown.
 
