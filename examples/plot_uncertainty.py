@@ -70,8 +70,7 @@ for step in ("as it stands", "conformalised"):
 # The spread of draws and the noise
 # ---------------------------------
 # LIFT draws its predictions. Their spread in a row should be the noise that the row's
-# number has, whatever its size. One copy of the model tells that as well as the three
-# that a table of this size is learnt by otherwise.
+# number has, whatever its size. One copy of the model is enough to see that.
 levels = [0.1, 0.2, 0.4, 0.8]  # in standard deviations of the curve
 spreads = []
 for level in levels:

@@ -1,5 +1,3 @@
-"""The scripts of examples/, but for the first steps: .ci/run runs these itself."""
-
 import csv
 import json
 import re
@@ -16,6 +14,20 @@ from sklearn.datasets import load_iris
 from liftlearn import FineTuner, LIFTClassifier
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_the_first_steps_compare_with_other_models_on_both_tables(capsys, monkeypatch):
+    # As long as by default they run in .ci/run, as the README's main job.
+    monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 5)
+
+    runpy.run_path(str(EXAMPLES / "plot_first_steps.py"), run_name="__main__")
+
+    words = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert words.count("random forest") == 2
+    for name in ["LIFTClassifier", "logistic regression"]:
+        assert words.count(name) == 1
+    for name in ["LIFTRegressor", "linear regression"]:
+        assert words.count(name) == 1
 
 
 def test_intervals_are_nearer_to_their_promise_when_conformalised(capsys):
