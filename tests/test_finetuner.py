@@ -400,6 +400,7 @@ def test_copies_keep_their_checkpoints_apart(llama, tmp_path):
     for turn in [(0, 2), (1, 2)]:
         metrics = MetricsInTurn([1.0, 2.0])
         tuner.finetune(llama, sentences(16), RandomState(0), monitor=metrics, turn=turn)
+    tuner.clear_checkpoints()
     assert not list(tmp_path.iterdir())
 
 
@@ -477,6 +478,7 @@ def test_a_brief_copy_keeps_its_checkpoint_apart(llama, tmp_path):
             tuner.finetune(llama, corpus, RandomState(0), monitor=interrupt, **options)
     assert written == ["0-brief", "0-brief"]
     tuner.finetune(llama, corpus, RandomState(0), **options)
+    tuner.clear_checkpoints()
 
     assert tuner.is_brief_
     assert not list(tmp_path.iterdir())

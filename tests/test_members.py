@@ -80,6 +80,42 @@ def test_a_row_of_a_share_or_of_a_very_great_weight_is_on_one_side_or_divided():
     assert set(seen.values()) == {0.5}
 
 
+class Interrupted(FineTuner):
+    """Is interrupted before the second copy, and tells what the first one took."""
+
+    def finetune(self, lm, corpus, rng, *, turn, **options):
+        if turn[0] == 1:
+            raise KeyboardInterrupt(self.history_)
+        return super().finetune(lm, corpus, rng, turn=turn, **options)
+
+
+@pytest.mark.parametrize("estimator", [LIFTClassifier, LIFTRegressor])
+def test_copies_that_were_done_are_not_tuned_again(tmp_path, estimator):
+    X, y = pd.DataFrame({"a": np.arange(20.0)}), np.arange(20) % 2
+    settings = {"n_models": 2, "n_epochs": 8}  # steps by the table: briefly, too
+
+    def fit(finetuner, folder):
+        finetuner.set_params(**settings, checkpoint_dir=folder)
+        return estimator(finetuner=finetuner, random_state=0).fit(X, y)
+
+    with pytest.raises(KeyboardInterrupt) as interruption:
+        fit(Interrupted(), tmp_path / "cut")
+    resumed = fit(FineTuner(), tmp_path / "cut")
+
+    (done,) = interruption.value.args
+    history = resumed.finetuner_.history_
+    # To the microsecond
+    assert [epoch for epoch in history if epoch["model"] == 0] == done
+    assert {epoch["model"] for epoch in history} == {0, 1}
+    unbroken = fit(FineTuner(), tmp_path / "whole")
+    prompts, answers = resumed.encoder_.transform(X), resumed.decoder_.answers_.texts
+    np.testing.assert_array_equal(
+        resumed.language_model_.score(prompts, answers),
+        unbroken.language_model_.score(prompts, answers),
+    )
+    assert not list((tmp_path / "cut").iterdir())
+
+
 def test_two_models_are_enough_if_they_agree():
     rng = np.random.RandomState(0)
     table = pd.DataFrame(rng.normal(size=(60, 3)))

@@ -80,6 +80,8 @@ def tune_members(
             **options,
         )
         members.append(Member(tuned, unseen))
+    if hasattr(finetuner, "clear_checkpoints"):
+        finetuner.clear_checkpoints()
     return members
 
 

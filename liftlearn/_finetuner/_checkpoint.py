@@ -83,14 +83,15 @@ class Checkpoint:
         Where the file is; the folder is made where there is none.
     fit : dict
         What `describe_fit` says of the fit.
-    own_folder : bool
-        Whether the folder is for this fit alone, and is removed with the file.
+    is_copy : bool
+        Whether the fit is one of several copies: its state is kept when it ends, for
+        the others may be interrupted, and its folder is removed with the file.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], fit: dict[str, Any], *, own_folder: bool
+        self, folder: str | os.PathLike[str], fit: dict[str, Any], *, is_copy: bool
     ) -> None:
-        self._has_own_folder = own_folder
+        self.is_copy = is_copy
         self._file = Path(folder) / "checkpoint.safetensors"
         self._fit = fit
         self._is_ours = False
@@ -133,7 +134,7 @@ class Checkpoint:
         if self._is_ours:
             self._file.unlink(missing_ok=True)
             self._partial.unlink(missing_ok=True)
-            if self._has_own_folder:
+            if self.is_copy:
                 self._file.parent.rmdir()
 
     @property

@@ -111,7 +111,7 @@ class Training:
             run.resume(*saved)
         else:
             clock.seconds = of_main(accelerator, clock.read())
-        is_main = accelerator.is_main_process
+        is_main = self.is_main
         bar = tqdm(
             total=clock.n_steps,
             initial=clock.n_taken,
@@ -153,10 +153,19 @@ class Training:
                 clock.seconds = of_main(accelerator, clock.read())
                 run.end_epoch(metric)
                 bar.set_postfix(loss=history[-1]["loss"])
-        best.restore(lm)
         if checkpoint and is_main:
-            checkpoint.remove()
+            if checkpoint.is_copy:
+                checkpoint.write(*run.state())
+            else:
+                checkpoint.remove()
+        best.restore(lm)
         return clock.n_taken >= clock.n_steps or best.is_settled
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        is_main: bool = self._accelerator.is_main_process
+        return is_main
 
     def _backward(self, batches: list[Batch]) -> float:
         """Add up the gradients of one step; return this process's sum of losses."""

@@ -138,8 +138,8 @@ class FineTuner(BaseEstimator):
         is refused if anything differs: the data, a parameter, the model or the
         ``random_state``, which must be an int. When training ends, its checkpoint is
         removed, so that the folder is free for another fit. Fits that run side by
-        side need a folder each; several copies have one each in it, and those that
-        were done are tuned again. None writes nothing.
+        side need a folder each; several copies have one each in it, which are kept
+        until the last copy is tuned. None writes nothing.
     checkpoint_every : int, default=100
         Optimizer steps from one checkpoint to the next.
 
@@ -325,6 +325,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         self._validate_params()
         self._settle(lm, corpus)
         if not turn[0]:
+            self._of_copies: list[Checkpoint] = []
             self.history_: list[dict[str, Any]] = []
             self.is_brief_ = False
         self.n_models_ = turn[0] + 1
@@ -401,9 +402,20 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                         "fewer columns."
                     ) from error
                 n_taken = clock.n_taken
+                if checkpoint and checkpoint.is_copy and training.is_main:
+                    self._of_copies.append(checkpoint)
                 if not is_done:
                     self._warn_of_time(n_taken, n_steps)
         return _Tuned(tuned.scoring_copy(), history, n_taken)
+
+    def clear_checkpoints(self) -> None:
+        """Remove the checkpoints of the copies, when the last of them is tuned.
+
+        Until then they are kept, so that a fit that is interrupted amid a copy goes on
+        there. A single model's checkpoint is removed when `finetune` ends.
+        """
+        for checkpoint in self.__dict__.pop("_of_copies", []):
+            checkpoint.remove()
 
     def count_models(self, lm: LanguageModel, corpus: Corpus) -> int:
         """Return how many copies are to be tuned, at the most.
@@ -485,7 +497,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             name: getattr(self, f"{name}_", getattr(self, name)) for name in names
         }
         fit = describe_fit(lm, corpus, rng, in_use)
-        return Checkpoint(folder, fit, own_folder=n_models > 1)
+        return Checkpoint(folder, fit, is_copy=n_models > 1)
 
     def _warn_of_time(self, n_taken: int, n_steps: int) -> None:
         warnings.warn(
