@@ -1,8 +1,235 @@
-from sklearn.utils.estimator_checks import parametrize_with_checks
+"""The estimators inside scikit-learn: its own checks, and its tools as plain loops."""
 
-from liftlearn import LIFTClassifier, LIFTRegressor
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import (
+    GridSearchCV,
+    ParameterGrid,
+    StratifiedKFold,
+    cross_val_predict,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from test_estimators import (
+    BOTH_TASKS,
+    blobs,
+    labels_of,
+    mixed_table,
+    outputs,
+    problem,
+    short_classifier,
+)
+
+from liftlearn import (
+    FineTuner,
+    LIFTClassifier,
+    LIFTRegressor,
+    RowEncoder,
+)
 
 
 @parametrize_with_checks([LIFTClassifier(), LIFTRegressor()])
 def test_the_estimator_does_what_scikit_learn_expects(estimator, check):
     check(estimator)
+
+
+def test_a_pipeline_that_keeps_pandas_output_is_its_steps_in_order():
+    table = mixed_table()[["size", "place", "state"]]
+    labels = labels_of(table)
+    columns = ColumnTransformer(
+        [("scaled", StandardScaler(), ["size"])],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+
+    pipeline = make_pipeline(columns, short_classifier()).fit(table, labels)
+
+    scaled = clone(columns).fit_transform(table)
+    alone = short_classifier().fit(scaled, labels)
+    np.testing.assert_array_equal(
+        pipeline.predict_proba(table), alone.predict_proba(scaled)
+    )
+    assert pipeline[-1].feature_names_in_.tolist() == ["size", "place", "state"]
+
+
+def test_a_row_encoder_feeds_a_text_vectorizer():
+    table = pd.DataFrame({"colour": ["red", "blue"] * 10, "shade": ["dark"] * 20})
+    labels = (table["colour"] == "red").to_numpy()
+
+    pipeline = make_pipeline(RowEncoder(), CountVectorizer(), LogisticRegression())
+    pipeline.fit(table, labels)
+
+    assert pipeline.score(table, labels) == 1.0
+    assert "red" in pipeline[1].vocabulary_
+
+
+def test_a_grid_search_over_the_parts_of_a_default_estimator_is_a_loop():
+    table, labels = blobs(32)
+    grid = {"finetuner__max_steps": [1, 4], "encoder__digits": [2, 4]}
+    folds = StratifiedKFold(2)
+
+    search = GridSearchCV(
+        LIFTClassifier(random_state=0),
+        grid,
+        cv=folds,
+        scoring="neg_log_loss",
+        n_jobs=2,
+        refit=False,
+    ).fit(table, labels)
+
+    def loss(train, test, **parameters):
+        classifier = LIFTClassifier(
+            encoder=RowEncoder(digits=parameters["encoder__digits"]),
+            finetuner=FineTuner(max_steps=parameters["finetuner__max_steps"]),
+            random_state=0,
+        ).fit(table.iloc[train], labels[train])
+        return log_loss(labels[test], classifier.predict_proba(table.iloc[test]))
+
+    expected = [
+        -np.mean([loss(*fold, **choice) for fold in folds.split(table, labels)])
+        for choice in ParameterGrid(grid)
+    ]
+    scores = search.cv_results_["mean_test_score"]
+    # The workers have other numbers of threads, so that sums round otherwise.
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    assert len(np.unique(scores.round(6))) == 4  # each parameter reached its part
+
+
+def test_cross_validated_probabilities_are_those_of_each_folds_classifier():
+    table = mixed_table()
+    labels = labels_of(table)
+    folds = StratifiedKFold(2)
+
+    proba = cross_val_predict(
+        short_classifier(), table, labels, cv=folds, method="predict_proba"
+    )
+
+    expected = np.empty((len(table), 3))
+    for train, test in folds.split(table, labels):
+        fold = short_classifier().fit(table.iloc[train], labels[train])
+        expected[test] = fold.predict_proba(table.iloc[test])
+    np.testing.assert_array_equal(proba, expected)
+
+
+def test_calibrated_probabilities_are_a_sigmoid_of_the_classifiers():
+    table, labels = blobs()
+
+    calibrated = CalibratedClassifierCV(short_classifier(), cv=2, ensemble=False)
+    calibrated.fit(table, labels)
+
+    (member,) = calibrated.calibrated_classifiers_
+    (sigmoid,) = member.calibrators
+    raw = short_classifier().fit(table, labels).predict_proba(table)[:, 1]
+    expected = expit(-(sigmoid.a_ * raw + sigmoid.b_))
+    np.testing.assert_allclose(
+        calibrated.predict_proba(table)[:, 1], expected, rtol=1e-6
+    )
+
+
+def test_a_stack_is_a_model_of_the_classifiers_probabilities():
+    table, labels = blobs()
+    parts = [("lift", short_classifier()), ("linear", LogisticRegression())]
+
+    stack = StackingClassifier(parts, cv=StratifiedKFold(2)).fit(table, labels)
+
+    def side_by_side(probabilities):
+        return np.column_stack([proba[:, 1] for proba in probabilities])
+
+    unseen = side_by_side(
+        cross_val_predict(
+            part, table, labels, cv=StratifiedKFold(2), method="predict_proba"
+        )
+        for _, part in parts
+    )
+    seen = side_by_side(
+        part.fit(table, labels).predict_proba(table) for _, part in parts
+    )
+    expected = LogisticRegression().fit(unseen, labels).predict_proba(seen)
+    np.testing.assert_allclose(stack.predict_proba(table), expected, rtol=1e-9)
+
+
+@BOTH_TASKS
+def test_a_clone_fits_to_the_same_numbers(task):
+    estimator, table, target = problem(task)
+    estimator.fit(table, target)
+
+    twin = clone(estimator)
+
+    with pytest.raises(NotFittedError):
+        twin.predict(table)
+    np.testing.assert_array_equal(
+        outputs(twin.fit(table, target), table), outputs(estimator, table)
+    )
+
+
+def test_a_pickle_gives_the_same_probabilities_in_another_process(tmp_path):
+    classifier, table, target = problem("classes")
+    classifier.fit(table, target)
+    (tmp_path / "fitted.pkl").write_bytes(pickle.dumps((classifier, table)))
+
+    program = (
+        "import pickle, sys, numpy; from pathlib import Path\n"
+        "folder = Path(sys.argv[1])\n"
+        "classifier, table = pickle.loads((folder / 'fitted.pkl').read_bytes())\n"
+        "numpy.save(folder / 'proba.npy', classifier.predict_proba(table))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+    np.testing.assert_allclose(
+        np.load(tmp_path / "proba.npy"), classifier.predict_proba(table), rtol=1e-9
+    )
+
+
+def test_a_decision_boundary_shows_the_probabilities_of_its_grid():
+    table, labels = blobs()
+    classifier = short_classifier().fit(table, labels)
+
+    display = DecisionBoundaryDisplay.from_estimator(
+        classifier,
+        table,
+        response_method="predict_proba",
+        grid_resolution=4,
+        ax=Figure().subplots(),
+    )
+
+    grid = pd.DataFrame({"a": display.xx0.ravel(), "b": display.xx1.ravel()})
+    expected = classifier.predict_proba(grid)[:, 1].reshape(4, 4)
+    np.testing.assert_allclose(display.response, expected, atol=1e-7)
+
+
+def test_setting_a_parameter_of_a_part_that_is_none_makes_the_part():
+    regressor = LIFTRegressor()
+
+    regressor.set_params(
+        encoder__digits=3, finetuner__learning_rate=0.01, decoder__point="mean"
+    )
+
+    assert regressor.encoder.digits == 3
+    assert regressor.finetuner.learning_rate == 0.01
+    assert regressor.decoder.point == "mean"
+    assert LIFTRegressor().set_params(verbose=1).encoder is None
+
+
+def test_setting_a_parameter_keeps_the_part_that_is_there():
+    classifier = LIFTClassifier(encoder=RowEncoder(task="Houses."))
+
+    classifier.set_params(encoder__digits=3)
+
+    assert (classifier.encoder.task, classifier.encoder.digits) == ("Houses.", 3)
