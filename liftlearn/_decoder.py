@@ -17,7 +17,12 @@ from sklearn.base import BaseEstimator
 
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
 from liftlearn._distribution import NumberDistribution, log_normalised
-from liftlearn._validation import Interval, StrOptions, check_sample_weight
+from liftlearn._validation import (
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fits_whole,
+)
 
 # The rows' sentences; or several lists of them, each in another wording.
 Prompts = Sequence[str] | Sequence[Sequence[str]]
@@ -116,6 +121,7 @@ class LabelDecoder(BaseEstimator):
         self.temperature = temperature
         self.n_wordings = n_wordings
 
+    @fits_whole
     def fit(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> LabelDecoder:
         """Learn the classes.
 
@@ -137,7 +143,6 @@ class LabelDecoder(BaseEstimator):
             If a class has no word, two classes have the same, a weight is negative, or
             all are zero.
         """
-        self._validate_params()
         y = np.asarray(y)
         weight = check_sample_weight(sample_weight, y)
         n_samples = int(np.count_nonzero(weight))
@@ -307,6 +312,7 @@ class NumberDecoder(BaseEstimator):
         self.spacing = spacing
         self.n_wordings = n_wordings
 
+    @fits_whole
     def fit(
         self, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> NumberDecoder:
@@ -329,9 +335,8 @@ class NumberDecoder(BaseEstimator):
         ValueError
             If a target lies outside ``low`` and ``high``.
         """
-        self._validate_params()
         y = np.asarray(y, dtype=np.float64)
-        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+        weight = check_sample_weight(sample_weight, y)
         y, weight = y[weight > 0], weight[weight > 0]
         bounds = {"low": self.low, "high": self.high}
         if self.grid == "scaled":

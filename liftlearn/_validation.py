@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import wraps
 from math import isinf
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import narwhals as nw
 import numpy as np
@@ -32,18 +33,41 @@ __all__ = [
     "check_sample_weight",
     "check_table",
     "check_target",
-    "checks_parameters",
     "distinct_names",
+    "fits_whole",
+    "weights_in_proportion",
 ]
 
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
+Given = ParamSpec("Given")
+Fit = Callable[Concatenate[Estimator, Given], Estimator]
 
 
-def checks_parameters(fit: Method) -> Method:
-    """Let a ``fit`` check its estimator's parameters first, those of its parts too."""
-    checked: Method = _fit_context(prefer_skip_nested_validation=False)(fit)
-    return checked
+def fits_whole(fit: Fit[Estimator, Given]) -> Fit[Estimator, Given]:
+    """Let a ``fit`` happen whole or not at all.
+
+    It checks the object's parameters, those of its parts too, then learns on a copy
+    that has learnt nothing. What the copy has learnt becomes the object's at the end,
+    at once: a fit that fails or is interrupted leaves the object as it was.
+    """
+    checked = _fit_context(prefer_skip_nested_validation=False)(fit)
+
+    @wraps(fit)
+    def fitted(
+        self: Estimator, /, *args: Given.args, **kwargs: Given.kwargs
+    ) -> Estimator:
+        attempt = object.__new__(type(self))
+        vars(attempt).update({k: v for k, v in vars(self).items() if not _is_learnt(k)})
+        checked(attempt, *args, **kwargs)
+        self.__dict__ = vars(attempt)
+        return self
+
+    return fitted
+
+
+def _is_learnt(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("__")
 
 
 def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
@@ -161,11 +185,29 @@ def _is_infinite(cell: Any) -> bool:
 
 
 def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
-    """Return one finite weight for each row, not all of them zero; None means ones."""
+    """Return one finite weight for each row, not all of them zero; None means ones.
+
+    They are `weights_in_proportion`.
+    """
     weight: NDArray[np.float64] = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
-    return weight
+    return weights_in_proportion(weight)
+
+
+def weights_in_proportion(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights in units of the least that is not zero, to twelve digits.
+
+    So weights on any scale are the same weights, and counts stay counts. Where the
+    least is too small beside the greatest, the unit is a part of the greatest.
+
+    >>> weights_in_proportion(np.array([0.1, 0.3, 0.0]))
+    array([1., 3., 0.])
+    """
+    unit = max(weight[weight > 0].min(), weight.max() / 2**52)
+    share, power = np.frexp(weight / unit)
+    rounded: NDArray[np.float64] = np.ldexp(np.rint(share * 2**40), power - 40)
+    return rounded
 
 
 def check_target(

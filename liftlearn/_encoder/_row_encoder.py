@@ -40,6 +40,7 @@ from liftlearn._validation import (
     check_sample_weight,
     check_table,
     distinct_names,
+    fits_whole,
 )
 
 # The slot wording has so many single words for columns, then two words are used.
@@ -234,6 +235,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         self.shuffle_columns = shuffle_columns
         self.text_length = text_length
 
+    @fits_whole
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RowEncoder:
         """Learn the kind, scale and levels of each column.
 
@@ -258,7 +260,6 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             If the table is empty, holds infinite or complex numbers, or a parameter,
             the template or a description does not fit it.
         """
-        self._validate_params()
         table = check_table(self, X, reset=True)
         weight = check_sample_weight(sample_weight, table)
         table, weight = table.iloc[np.flatnonzero(weight)], weight[weight > 0]

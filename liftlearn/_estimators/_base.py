@@ -22,7 +22,7 @@ from liftlearn._estimators._members import Monitor, tune_members
 from liftlearn._finetuner import share_stream
 from liftlearn._language_model import Ensemble, LanguageModel
 from liftlearn._saving import save_fitted
-from liftlearn._validation import HasMethods, check_table
+from liftlearn._validation import HasMethods, check_table, weights_in_proportion
 
 # The estimators by the names that stand in saved folders; each module adds its own.
 ESTIMATORS: dict[str, type[LIFT]] = {}
@@ -144,8 +144,6 @@ class LIFT(BaseEstimator):
         self, table: pd.DataFrame, y: Any, target: NDArray[Any], weight: NDArray[Any]
     ) -> None:
         """Make the parts and run them in order."""
-        if hasattr(self, "conformity_scores_"):
-            del self.conformity_scores_
         rng = _stream(self.random_state)
         share_stream(rng, self.device)
         pretrained = LanguageModel.load(self.model, device=self.device)
@@ -158,12 +156,8 @@ class LIFT(BaseEstimator):
         answers = self.decoder_.answers_
         # Training meets rows in another order: too long a row is better named here, by
         # its place in the whole table.
-        prompts = [""] * len(table)
-        for row, prompt in zip(
-            rows, self.encoder_.transform(table.iloc[rows]), strict=True
-        ):
-            prompts[row] = prompt
-        pretrained.prompt_tokens(prompts, pretrained.trie(answers.texts).depth)
+        prompts = self.encoder_.transform(table.iloc[rows])
+        pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
         corpus = Corpus(self.encoder_, answers, table.iloc[rows], target[rows], weight)
         self.finetuner_ = finetuner
         members = tune_members(
@@ -278,7 +272,7 @@ def _distinct_rows(
         np.column_stack(codes), axis=0, return_index=True, return_inverse=True
     )
     total = np.bincount(inverse.ravel(), weight[present])
-    return present[first], total.astype(np.float64)
+    return present[first], weights_in_proportion(total.astype(np.float64))
 
 
 def _codes(cells: pd.Series) -> NDArray[np.intp]:

@@ -32,7 +32,8 @@ from liftlearn._validation import (
     check_sample_weight,
     check_table,
     check_target,
-    checks_parameters,
+    fits_whole,
+    weights_in_proportion,
 )
 
 
@@ -137,7 +138,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         self.random_state = random_state
         self.verbose = verbose
 
-    @checks_parameters
+    @fits_whole
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fine-tune the model on a table and its labels.
 
@@ -167,7 +168,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         target = self._checked_target(y, table)
         weight = check_sample_weight(sample_weight, table)
         factor = _class_weight(self.class_weight, target, weight)
-        weight = check_sample_weight(weight * factor, table)
+        weight = weights_in_proportion(weight * weights_in_proportion(factor))
         self._fit(table, y, target, weight)
         self.classes_ = self.decoder_.classes_
         return self

@@ -30,7 +30,7 @@ from liftlearn._validation import (
     check_sample_weight,
     check_table,
     check_target,
-    checks_parameters,
+    fits_whole,
 )
 
 
@@ -124,7 +124,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
         self.random_state = random_state
         self.verbose = verbose
 
-    @checks_parameters
+    @fits_whole
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Fine-tune the model on a table and its numbers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,15 @@ from tqdm.auto import tqdm
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint
 from liftlearn._finetuner._processes import of_main, refuse_shards, total
-from liftlearn._finetuner._progress import Batch, Best, Clock, Run, grouped, passes_of
+from liftlearn._finetuner._progress import (
+    Batch,
+    Best,
+    Clock,
+    Run,
+    grouped,
+    passes_of,
+    trainable_weights,
+)
 from liftlearn._language_model import AnswerScorer, LanguageModel
 
 # Prompts of like length are put together within so many batches at a time.
@@ -134,12 +143,13 @@ class Training:
                         + clock.n_taken * accelerator.num_processes
                         + accelerator.process_index
                     )
-                    loss = self._backward(batches)
+                    loss = total(accelerator, self._backward(batches))
+                    self._refuse_divergence(math.isfinite(loss), clock.n_taken)
                     clock.seconds = of_main(accelerator, clock.read())
                     rate = self.settings.learning_rate_ * self._schedule(clock.progress)
                     self._update(rate)
                     clock.n_taken += 1
-                    epoch.add(batches, total(accelerator, loss), rate)
+                    epoch.add(batches, loss, rate)
                     bar.update()
                     if clock.is_over:
                         break
@@ -159,6 +169,9 @@ class Training:
             else:
                 checkpoint.remove()
         best.restore(lm)
+        weights = trainable_weights(lm.model).values()
+        are_finite = all(bool(weight.isfinite().all()) for weight in weights)
+        self._refuse_divergence(are_finite, clock.n_taken)
         return clock.n_taken >= clock.n_steps or best.is_settled
 
     @property
@@ -166,6 +179,18 @@ class Training:
         """Whether this process is the one that writes."""
         is_main: bool = self._accelerator.is_main_process
         return is_main
+
+    def _refuse_divergence(self, is_finite: bool, n_taken: int) -> None:
+        """Raise where a loss, or the weights after the last step, are not finite."""
+        if not is_finite:
+            settings = self.settings
+            raise ValueError(
+                f"Training diverged: after {n_taken} steps the loss or the weights are "
+                f"not finite, with learning_rate={settings.learning_rate_!r} and "
+                f"mixed_precision={settings.mixed_precision_!r}. Lower "
+                'FineTuner(learning_rate=...), or set mixed_precision="no" if it is '
+                '"fp16", whose range is small.'
+            )
 
     def _backward(self, batches: list[Batch]) -> float:
         """Add up the gradients of one step; return this process's sum of losses."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -17,15 +19,36 @@ _SHARDED = (
     DistributedType.DEEPSPEED,
     DistributedType.MEGATRON_LM,
 )
+_STATES = PartialState, AcceleratorState, GradientState
+_PUT_ASIDE: list[list[dict[str, Any]]] = []
+
+
+class _Turns:
+    """Lets one thread at a time in; a child that is forked meanwhile begins afresh."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Wait for the others, then keep them out."""
+        with self._lock:
+            yield
+
 
 # Accelerate's state belongs to the process, so fits take turns.
-FITS = threading.RLock()
+FITS = _Turns()
 
 
 def share_stream(rng: RandomState, device: str | None) -> None:
     """Give a stream the main process's state, where several were launched together."""
     on_cpu = device == "cpu" or not torch.cuda.is_available()
-    with FITS, own_state():
+    with FITS.taken(), own_state():
         if PartialState(cpu=on_cpu).num_processes > 1:
             rng.set_state(broadcast_object_list([rng.get_state(legacy=False)])[0])
 
@@ -33,16 +56,29 @@ def share_stream(rng: RandomState, device: str | None) -> None:
 @contextmanager
 def own_state() -> Iterator[None]:
     """Keep accelerate's process-wide state, and give the caller's back at the end."""
-    classes = (PartialState, AcceleratorState, GradientState)
-    kept = [dict(each._shared_state) for each in classes]
-    for each in classes:
-        each._reset_state()
+    _PUT_ASIDE.append([dict(each._shared_state) for each in _STATES])
+    _set_states([{} for _ in _STATES])
     try:
         yield
     finally:
-        for each, state in zip(classes, kept, strict=True):
-            each._reset_state()
-            each._shared_state.update(state)
+        _set_states(_PUT_ASIDE.pop())
+
+
+def _set_states(states: list[dict[str, Any]]) -> None:
+    for each, state in zip(_STATES, states, strict=True):
+        each._reset_state()
+        each._shared_state.update(state)
+
+
+def _give_back_in_child() -> None:
+    """Give a child that was forked amid another thread's fit the caller's state."""
+    if _PUT_ASIDE:
+        _set_states(_PUT_ASIDE[0])
+        _PUT_ASIDE.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_give_back_in_child)
 
 
 def refuse_shards(accelerator: Accelerator) -> None:

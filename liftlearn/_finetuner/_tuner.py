@@ -32,11 +32,13 @@ from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._loop import DTYPES, Training
 from liftlearn._finetuner._processes import FITS, own_state
 from liftlearn._finetuner._progress import Clock
-from liftlearn._language_model import AnswerScorer, LanguageModel
+from liftlearn._language_model import AnswerScorer, LanguageModel, plain_torch
 from liftlearn._validation import HasMethods, Interval, StrOptions
 
 # Models of more weights learn through an adapter, or at a lower rate.
 _LARGE = 10_000_000
+# A loss of so many times that of a model that knows nothing tells of divergence.
+_FAR_ABOVE = 20
 
 _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -309,7 +311,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             If a prompt is longer than the model can read; if the adapter would change
             the model's own weights or its head; if the checkpoint in
             ``checkpoint_dir`` is of another fit; if accelerate was launched to spread
-            the model over processes (FSDP, DeepSpeed, Megatron-LM).
+            the model over processes (FSDP, DeepSpeed, Megatron-LM); if training
+            diverges until the loss or the weights are not finite.
         TypeError
             If the adapter is not a ``peft.LoraConfig``.
         ImportError
@@ -320,7 +323,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         Warns
         -----
         ConvergenceWarning
-            If ``max_time`` ended training before its steps were done.
+            If ``max_time`` ended training before its steps were done, or the loss rose
+            far above that of answers at random.
         """
         self._validate_params()
         self._settle(lm, corpus)
@@ -370,7 +374,12 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         label += ", briefly" if is_brief else ""
         max_time = self.max_time and time_share * self.max_time / n_models
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
-        with FITS, own_state(), torch.random.fork_rng(devices):
+        with (
+            FITS.taken(),
+            own_state(),
+            plain_torch(lm.model.device),
+            torch.random.fork_rng(devices),
+        ):
             seed = rng.randint(2**31)
             torch.manual_seed(seed)
             tuned = lm.trainable_copy(self.adapter_, DTYPES[self.mixed_precision_])
@@ -406,6 +415,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                     self._of_copies.append(checkpoint)
                 if not is_done:
                     self._warn_of_time(n_taken, n_steps)
+                self._warn_of_rise(scorer.blind_loss, history)
         return _Tuned(tuned.scoring_copy(), history, n_taken)
 
     def clear_checkpoints(self) -> None:
@@ -507,6 +517,18 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             ConvergenceWarning,
             stacklevel=5,
         )
+
+    def _warn_of_rise(self, blind: float, history: list[dict[str, Any]]) -> None:
+        """Warn where the loss was far above that of a model that knows nothing."""
+        highest = max((epoch["loss"] for epoch in history), default=0.0)
+        if highest > _FAR_ABOVE * blind:
+            warnings.warn(
+                f"The loss rose to {highest:.3g} in training, where answers at random "
+                f"have {blind:.3g}: learning_rate={self.learning_rate_!r} is too high "
+                "for this model. Lower FineTuner(learning_rate=...).",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
 
     @property
     def _rows_a_step(self) -> int:

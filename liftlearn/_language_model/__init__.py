@@ -9,6 +9,7 @@ from liftlearn._language_model._adapter import adapter_config, adapter_parameter
 from liftlearn._language_model._ensemble import Ensemble
 from liftlearn._language_model._model import LanguageModel
 from liftlearn._language_model._scorer import AnswerScorer, Trie
+from liftlearn._language_model._surroundings import plain_torch
 
 __all__ = [
     "AnswerScorer",
@@ -17,4 +18,5 @@ __all__ = [
     "Trie",
     "adapter_config",
     "adapter_parameters",
+    "plain_torch",
 ]

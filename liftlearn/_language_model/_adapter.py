@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from liftlearn._language_model._surroundings import MAKING, import_whole
+
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
 # Where peft's own files say that a weight lies.
@@ -100,13 +102,14 @@ def with_adapter(
     config.fan_in_fan_out = any(isinstance(m, Conv1D) for m in copied.modules())
     shared = {id(weight) for weight in copied.parameters()}
     head = copied.get_output_embeddings().weight
-    if weights is None:
-        peft.inject_adapter_in_model(config, copied)
-    else:
-        # On no device nothing is drawn from the random stream of the process.
-        with torch.device("meta"):
+    with MAKING:
+        if weights is None:
             peft.inject_adapter_in_model(config, copied)
-        _put(peft, copied, weights)
+        else:
+            # On no device nothing is drawn from the random stream of the process.
+            with torch.device("meta"):
+                peft.inject_adapter_in_model(config, copied)
+            _put(peft, copied, weights)
     _check_head(copied, head)
     for weight in copied.parameters():
         if weight.requires_grad:
@@ -206,7 +209,7 @@ def read_adapter(folder: str | PathLike[str]) -> SavedAdapter:
 
 def _peft() -> Any:
     try:
-        import peft
+        peft = import_whole("peft")
     except ImportError as error:
         raise ImportError(
             "Adapters need the package peft, which could not be imported. Run "

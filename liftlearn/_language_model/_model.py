@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +22,12 @@ from liftlearn._language_model._pretrained import (
 )
 from liftlearn._language_model._reader import Read, Reader
 from liftlearn._language_model._scorer import AnswerScorer, Trie
+from liftlearn._language_model._surroundings import in_plain_torch
 
 # Tokens that one pass over prompts holds at the most, with those of the answers.
 _BATCH_TOKENS = 4096
+# A byte of text is hardly ever more tokens than one.
+_TOKENS_A_BYTE = 2
 # What an answer's tokens are read behind, to find them as they are in running text.
 _BEFORE = "?"
 
@@ -161,6 +164,7 @@ class LanguageModel:
         """
         return _adapter.lora(self.model)
 
+    @in_plain_torch
     def save(self, folder: str | PathLike[str]) -> None:
         """Save the model and its tokenizer as a folder that `load` reads.
 
@@ -192,6 +196,7 @@ class LanguageModel:
                 self.merged().model.float().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
+    @in_plain_torch
     def merged(self) -> Self:
         """Return a copy without adapter, which shares no weights with this one.
 
@@ -205,6 +210,7 @@ class LanguageModel:
             _adapter.merge(model)
         return type(self)(ready_to_score(model), self.tokenizer)
 
+    @in_plain_torch
     def trainable_copy(
         self, adapter: Any | None = None, base_precision: torch.dtype = torch.float32
     ) -> Self:
@@ -265,6 +271,7 @@ class LanguageModel:
         # A hook that only the other, reentrant kind of checkpoint needs.
         self.model.disable_input_require_grads()
 
+    @in_plain_torch
     def scoring_copy(self) -> Self:
         """Return a copy to score with, which shares no weights that are trained.
 
@@ -278,6 +285,7 @@ class LanguageModel:
         weights = _adapter.adapter_weights(self.model)
         return self._base._ready_with(self.adapter, weights)
 
+    @in_plain_torch
     def _ready_with(self, config: Any, weights: Mapping[str, Tensor]) -> Self:
         """Return a copy with an adapter to score with."""
         lm = self._adapted(config, weights)
@@ -339,23 +347,63 @@ class LanguageModel:
         ValueError
             If a prompt and its answer are longer than the model can read.
         """
+        tokens = self._prompt_tokens(prompts)
+        self._refuse_long(map(len, tokens), range(len(tokens)), n_more)
+        return tokens
+
+    def check_lengths(
+        self, prompts: Sequence[str], n_more: int, rows: Sequence[int] | NDArray[Any]
+    ) -> None:
+        """Raise ValueError if a prompt and its answer are longer than can be read.
+
+        This is faster than `prompt_tokens`, since few prompts could be that long.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            The sentences.
+        n_more : int
+            Tokens of an answer that must fit behind each prompt.
+        rows : sequence of int
+            The number that the error message gives each prompt.
+        """
+        most_bytes = (self._most_tokens - n_more) / _TOKENS_A_BYTE
+        doubtful = [
+            i for i, prompt in enumerate(prompts) if len(prompt.encode()) > most_bytes
+        ]
+        if doubtful:
+            tokens = self._prompt_tokens([prompts[i] for i in doubtful])
+            self._refuse_long(map(len, tokens), [rows[i] for i in doubtful], n_more)
+
+    @property
+    def _most_tokens(self) -> float:
+        """How many tokens the model can read."""
+        config = self.model.config
+        return getattr(config, "max_position_embeddings", None) or np.inf
+
+    def _prompt_tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         end = self.tokenizer.eos_token_id
         # Splitting is switched for the whole tokenizer, which threads share.
         start = self.tokenizer("", split_special_tokens=True)["input_ids"]
         if start and start[-1] == end != start[0]:
             start = start[:-1]
         # There must be something to answer to: an empty prompt is read as an end mark.
-        tokens = [start + ids or [end] for ids in self._tokens(prompts)]
-        limit = getattr(self.model.config, "max_position_embeddings", None) or np.inf
-        for row, ids in enumerate(tokens):
-            if len(ids) + n_more > limit:
-                raise ValueError(
-                    f"Row {row} is {len(ids) + n_more} tokens long with its answer, "
-                    f"but the model reads at most {limit}. Drop columns, or write "
-                    "fewer digits with RowEncoder(digits=...) or less text with "
-                    "RowEncoder(text_length=...)."
-                )
-        return tokens
+        return [start + ids or [end] for ids in self._tokens(prompts)]
+
+    def _refuse_long(
+        self, lengths: Iterable[int], rows: Iterable[int], n_more: int
+    ) -> None:
+        limit = self._most_tokens - n_more
+        numbered = zip(rows, lengths, strict=True)
+        too_long = [(row, n_tokens) for row, n_tokens in numbered if n_tokens > limit]
+        if too_long:
+            row, n_tokens = min(too_long)
+            raise ValueError(
+                f"Row {row} is {n_tokens + n_more} tokens long with its answer, but "
+                f"the model reads at most {self._most_tokens}. Drop columns, or write "
+                "fewer digits with RowEncoder(digits=...) or less text with "
+                "RowEncoder(text_length=...)."
+            )
 
     def trie(self, answers: Sequence[str]) -> Trie:
         """Return the trie of the answers' tokens.
@@ -404,6 +452,7 @@ class LanguageModel:
         )["input_ids"]
         return ids
 
+    @in_plain_torch
     def score(
         self,
         prompts: Sequence[str],

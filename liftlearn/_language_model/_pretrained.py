@@ -21,6 +21,10 @@ from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
 from liftlearn._language_model._reader import check_reading
+from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
+
+# One model's module, which imports what those of all models do.
+_WHAT_MODELS_IMPORT = "transformers.models.llama.modeling_llama"
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,15 @@ class Source:
         The branch, tag or commit on the hub.
     gguf : str or None
         The file in the folder that holds the model.
-    changed : float
-        When a local file changed last.
+    files : tuple
+        What tells a local folder's or file's content from any other that may stand
+        in its place: names, inodes, sizes, and times that no tool can set.
     """
 
     name: str
     revision: str | None = None
     gguf: str | None = None
-    changed: float = 0.0
+    files: tuple[tuple[Any, ...], ...] = ()
 
     def __str__(self) -> str:
         if self.gguf:
@@ -56,8 +61,7 @@ def find_source(model: str | PathLike[str] | None) -> Source:
         return Source(str(resources.files("liftlearn") / "embedded"))
     path = Path(model)
     if path.is_dir():
-        changed = max((f.stat().st_mtime for f in path.iterdir()), default=0.0)
-        return Source(str(path.resolve()), changed=changed)
+        return Source(str(path.resolve()), files=_states(sorted(path.iterdir())))
     if path.is_file():
         if path.suffix != ".gguf":
             raise ValueError(
@@ -65,7 +69,7 @@ def find_source(model: str | PathLike[str] | None) -> Source:
                 f"{str(model)!r} is another file. Give the folder that holds it."
             )
         folder = str(path.resolve().parent)
-        return Source(folder, gguf=path.name, changed=path.stat().st_mtime)
+        return Source(folder, gguf=path.name, files=_states([path]))
     name = str(model)
     is_local = isinstance(model, PathLike) or path.is_absolute()
     if is_local or name.startswith(".") or path.suffix == ".gguf":
@@ -77,9 +81,23 @@ def find_source(model: str | PathLike[str] | None) -> Source:
     return Source(name, revision=revision or None)
 
 
-@lru_cache(maxsize=4)
+def _states(paths: list[Path]) -> tuple[tuple[Any, ...], ...]:
+    """Return what changes whenever a file is written, moved or replaced."""
+    states = ((path.name, path.stat()) for path in paths if path.exists())
+    return tuple(
+        (name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+        for name, s in states
+    )
+
+
 def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
     """Load a model and a tokenizer, once for each source and device."""
+    with MAKING, plain_torch(device):
+        return _load(source, device)
+
+
+@lru_cache(maxsize=4)
+def _load(source: Source, device: str) -> tuple[Any, Any]:
     options: dict[str, Any] = {"trust_remote_code": False}
     how: dict[str, Any] = {"use_safetensors": True}
     if source.revision:
@@ -95,6 +113,7 @@ def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
         unpacked = GgufConfig(gguf_file=source.gguf, dequantize=True)
         how = {"quantization_config": unpacked}
     with _explained(source), no_bars():
+        import_whole(_WHAT_MODELS_IMPORT)
         model, notes = AutoModelForCausalLM.from_pretrained(
             source.name, dtype=torch.float32, output_loading_info=True, **options, **how
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -123,6 +124,13 @@ class AnswerScorer(nn.Module):
     constrained : bool, default=True
         Whether only tokens that can follow compete. If not, `forward` gives the
         log-probability of the answer and its end mark among all texts.
+
+    Attributes
+    ----------
+    n_answer_tokens : int
+        Tokens of the longest answer.
+    blind_loss : float
+        The mean loss of a model that knows nothing, in nats.
     """
 
     def __init__(self, model: Any, trie: Trie, *, constrained: bool = True) -> None:
@@ -139,6 +147,8 @@ class AnswerScorer(nn.Module):
             )
             allowed = np.ones((1, model.config.vocab_size), bool)
         self.n_answer_tokens = max(map(len, self.paths))
+        of_all = self.n_answer_tokens * math.log(allowed.shape[1])
+        self.blind_loss = math.log(len(self.paths)) if constrained else of_all
         device = model.device
         self._steps = torch.tensor(steps, device=device)
         self._barred = ~torch.tensor(allowed, device=device)
