@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+# The least weight may be a count of so many rows.
+_MOST_PARTS = 8
+
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
 Given = ParamSpec("Given")
 Fit = Callable[Concatenate[Estimator, Given], Estimator]
@@ -198,16 +201,23 @@ def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
 def weights_in_proportion(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights in units of the least that is not zero, to twelve digits.
 
-    So weights on any scale are the same weights, and counts stay counts. Where the
-    least is too small beside the greatest, the unit is a part of the greatest.
+    So weights on any scale are the same weights. Counts stay counts: where a part of
+    the least makes all of them whole, that is the unit. It is a part of the greatest
+    where the least is too small beside that.
 
     >>> weights_in_proportion(np.array([0.1, 0.3, 0.0]))
     array([1., 3., 0.])
+    >>> weights_in_proportion(np.array([20.0, 50.0]))
+    array([2., 5.])
     """
     unit = max(weight[weight > 0].min(), weight.max() / 2**52)
     share, power = np.frexp(weight / unit)
-    rounded: NDArray[np.float64] = np.ldexp(np.rint(share * 2**40), power - 40)
-    return rounded
+    ratio: NDArray[np.float64] = np.ldexp(np.rint(share * 2**40), power - 40)
+    for n_parts in range(1, _MOST_PARTS + 1):
+        counts: NDArray[np.float64] = np.rint(n_parts * ratio)
+        if np.allclose(counts, n_parts * ratio, rtol=1e-9, atol=0):
+            return counts
+    return ratio
 
 
 def check_target(

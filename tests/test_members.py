@@ -53,14 +53,15 @@ def test_rows_that_a_model_has_not_seen_fit_the_temperature(early_stopping):
 
 
 def test_a_row_that_is_repeated_may_be_learnt_and_left_out():
-    table = pd.DataFrame({"a": np.repeat([0.0, 1.0], 10)})
+    table = pd.DataFrame({"a": np.repeat([0.0, 1.0], [8, 10])})
     finetuner = Recorded(max_steps=1, n_models=2, validation_fraction=0.2)
     classifier = LIFTClassifier(finetuner=finetuner, random_state=0)
 
-    classifier.fit(table, np.repeat([0, 1], 10))
+    classifier.fit(table, np.repeat([0, 1], [8, 10]))
 
-    assert classifier.finetuner_.seen_ == [{0.0: 8, 1.0: 8}, {0.0: 10, 1.0: 10}]
-    weighted = clone(classifier).fit(table[::10], [0, 1], sample_weight=[10, 10])
+    # Proportions count: these are as good as 4 and 5 rows, of which one each is out.
+    assert classifier.finetuner_.seen_ == [{0.0: 3, 1.0: 4}, {0.0: 4, 1.0: 5}]
+    weighted = clone(classifier).fit(table[::10], [0, 1], sample_weight=[8, 10])
     np.testing.assert_array_equal(
         classifier.predict_proba(table), weighted.predict_proba(table)
     )
@@ -76,8 +77,8 @@ def test_a_row_of_a_share_or_of_a_very_great_weight_is_on_one_side_or_divided():
 
     seen = classifier.finetuner_.seen_[0]
     assert len(seen) < 10
-    assert 0 < seen.pop(3.0) < 1e9
-    assert set(seen.values()) == {0.5}
+    assert 0 < seen.pop(3.0) < 2e9  # in units of the others
+    assert set(seen.values()) == {1}
 
 
 class Interrupted(FineTuner):
@@ -142,9 +143,9 @@ def test_noisy_numbers_are_learnt_briefly(noise, is_brief):
 
 
 def test_rows_count_as_often_as_they_are_repeated_when_training_stops_early():
-    table, labels = pd.DataFrame({"a": np.zeros(20)}), ["yes"] * 18 + ["no"] * 2
-    finetuner = FineTuner(max_steps=10, early_stopping=True, validation_fraction=0.5)
+    table, labels = pd.DataFrame({"a": np.zeros(5)}), ["yes"] * 3 + ["no"] * 2
+    finetuner = FineTuner(max_steps=10, early_stopping=True, validation_fraction=0.4)
 
     classifier = LIFTClassifier(finetuner=finetuner, random_state=0).fit(table, labels)
 
-    assert classifier.finetuner_.history_[-1]["monitored"] == pytest.approx(0.9)
+    assert classifier.finetuner_.history_[-1]["monitored"] == 0.5  # one of each

@@ -285,4 +285,5 @@ class Training:
         precision = self.settings.mixed_precision_
         if precision == "no":
             return nullcontext()
-        return torch.autocast(self._device, DTYPES[precision])
+        # Within a caller's autocast its cache would keep weights from before a step.
+        return torch.autocast(self._device, DTYPES[precision], cache_enabled=False)

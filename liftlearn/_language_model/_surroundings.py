@@ -64,7 +64,8 @@ def plain_torch(device: torch.device | str) -> Iterator[None]:
         _FORKED.is_new = False
     with ExitStack() as stack:
         for kind in {"cpu", torch.device(device).type}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         # It slows every call, so it stands only where it does something.
