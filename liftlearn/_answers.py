@@ -14,6 +14,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from liftlearn._numbers import Scale, fit_scale, fixed_digits, write_codes, write_plain
+from liftlearn._values import check_text
 
 # Single-word class codes; more classes take two words.
 _N_CODES = 128
@@ -91,6 +92,7 @@ def _label_texts(
                 "Give each class one, in this order."
             )
     for text in texts:
+        check_text(text, "The word of a class")
         if not isinstance(text, str):
             raise TypeError(
                 f"Expected text as the word of each class, got {text!r}. Quote it in "

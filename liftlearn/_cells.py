@@ -1,20 +1,22 @@
-"""One column's cells to text: which kind they are of, and how that kind is written.
+"""One column's cells to text: how each kind of column is written.
 
-A pandas series goes in, a text for each cell comes out; an empty one is a missing cell.
+The cells of a column as `Column.read` returns them go in, a text for each comes out; an
+empty one is a missing cell.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from datetime import date
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from liftlearn._columns import NUMBERS, Column, Levels, are_few
 from liftlearn._numbers import (
     Scale,
     fit_scale,
@@ -22,20 +24,22 @@ from liftlearn._numbers import (
     write_plain,
     write_scaled,
 )
+from liftlearn._values import equal_texts
 
 # Words of the slot wording: so many single ones for levels, then two words are used.
 _N_LEVELS = 64
+# By this share a number can be another one once float32 has held it.
+_ROUNDING = float(np.finfo(np.float32).eps)
 # Written for a level that `fit` never saw.
 UNSEEN = "c?"
-# A column of at most so many distinct numbers, each met twice or more, has levels.
-_FEW_LEVELS = 10
-# Text of which at least half the cells differ, or of more levels, is free text.
-_MOST_LEVELS = 1024
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How cells are written: the settled parameters of a `RowEncoder`."""
+    """How cells are written: the settled parameters of a `RowEncoder`.
+
+    ``has_codes`` says that some of its words are codes, which no text may write.
+    """
 
     columns: str
     numbers: str
@@ -44,35 +48,29 @@ class Wording:
     jitter: float
     word_dropout: float
     text_length: int | None
+    has_codes: bool
 
 
-def column_kind(cells: pd.Series) -> str:
-    """Return how a column is read: number, rank, order, level, date or text."""
-    types = pd.api.types
-    if isinstance(cells.dtype, pd.CategoricalDtype):
-        return "order" if cells.dtype.ordered else "level"
-    if types.is_bool_dtype(cells):
-        return "level"
-    if types.is_datetime64_any_dtype(cells):
-        return "date"
-    if types.is_numeric_dtype(cells) or types.is_timedelta64_dtype(cells):
-        return _number_kind(cells)
-    inferred = types.infer_dtype(cells, skipna=True)
-    if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
-        return _number_kind(cells)
-    if inferred in ("datetime", "datetime64", "date"):
-        return "date"
-    n_known, n_levels = int(cells.notna().sum()), len(_levels(cells))
-    is_text = n_levels > min(max(_FEW_LEVELS, n_known / 2), _MOST_LEVELS)
-    return "text" if is_text else "level"
+def way_of_writing(column: Column, cells: Any) -> str:
+    """Return how a column is written.
+
+    As number, rank, time, order, level, date or text.
+    """
+    if column.kind == "time":
+        return "time"
+    if column.kind in NUMBERS:
+        return "rank" if are_few(cells[~np.isnan(cells)]) else "number"
+    return _WAYS[column.kind]
 
 
-def _number_kind(cells: pd.Series) -> str:
-    numbers = as_numbers(cells)
-    numbers = numbers[~np.isnan(numbers)]
-    n_levels = len(np.unique(numbers))
-    few = n_levels <= _FEW_LEVELS and 2 * n_levels <= len(numbers)
-    return "rank" if few else "number"
+_WAYS = {
+    "datetime": "date",
+    "boolean": "level",
+    "ordinal": "order",
+    "categorical": "level",
+    "empty": "level",
+    "text": "text",
+}
 
 
 class Stream(Protocol):
@@ -86,68 +84,81 @@ class Stream(Protocol):
 class CellWriter(Protocol):
     """Writes the cells of one column; an empty text is a missing cell."""
 
-    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]: ...
+    def write(self, cells: Any, rng: Stream | None) -> list[str]: ...
 
 
 def fit_writer(
-    kind: str, cells: pd.Series, weight: NDArray[np.float64], wording: Wording
+    way: str, cells: Any, weight: NDArray[np.float64], wording: Wording
 ) -> CellWriter:
-    """Return what writes the cells of a column of that kind.
+    """Return what writes the cells of a column in that way.
 
-    Beside the kinds of `column_kind` there are positions, which lie in [0, 1] already.
+    Beside those of `way_of_writing` there are positions, which lie in [0, 1] already.
     """
     scaled = wording.numbers != "plain"
-    if kind in ("number", "rank", "position"):
-        return _fit_number(kind, cells, weight, wording)
-    if kind == "date":
+    if way == "time" and not scaled:
+        return _Time()
+    if way in ("number", "rank", "time", "position"):
+        return _fit_number(way, cells, weight, wording)
+    if way == "date":
         return _Date.fit(cells, wording.digits) if scaled else _Date([], 0)
-    if kind == "text":
-        return _Text(wording.text_length, wording.word_dropout)
+    if way == "text":
+        return _Text(wording.text_length, wording.word_dropout, wording.has_codes)
+    # A category's own order is that of its levels, others have none.
+    levels = list(dict.fromkeys(cells.texts if way == "order" else sorted(cells.texts)))
     if wording.columns == "names":
-        return _Text(wording.text_length, 0.0)
-    levels = _levels(cells)
-    if kind == "order" and scaled:
+        words = levels
+    elif way == "order" and scaled:
         positions = (np.arange(len(levels)) + 0.5) / max(len(levels), 1)
         words = write_scaled(positions, wording.digits)
     else:
         words = write_codes(range(len(levels)), len(levels), "c", _N_LEVELS)
-    return _Level(dict(zip(levels, words, strict=True)))
+    word_of = dict(zip(levels, words, strict=True))
+    met = {text: word_of[level] for text, level in equal_texts(levels).items()}
+    if wording.columns == "names":
+        return _Text(wording.text_length, 0.0, wording.has_codes, met)
+    return _Level(met)
 
 
 def _fit_number(
-    kind: str, cells: pd.Series, weight: NDArray[np.float64], wording: Wording
+    way: str,
+    numbers: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    wording: Wording,
 ) -> _Number:
-    numbers = as_numbers(cells)
     known = ~np.isnan(numbers)
     numbers, weight = numbers[known], weight[known]
     if not len(numbers):
         numbers, weight = np.zeros(1), np.ones(1)
+    if way == "time":
+        way = "rank" if are_few(numbers) else "number"
     scale = None
-    if kind == "position":
+    if way == "position":
         scale = Scale(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
     elif wording.numbers != "plain":
-        scale = fit_scale(
-            numbers, weight, wording.spacing if kind == "number" else "rank"
-        )
+        spacing = wording.spacing if way == "number" else "rank"
+        scale = fit_scale(numbers, weight, spacing)
     spread = numbers if scale is None else scale.position(numbers)
-    jitter = 0.0 if kind == "rank" else wording.jitter * _deviation(spread, weight)
+    jitter = 0.0 if way == "rank" else wording.jitter * _deviation(spread, weight)
     whole = scale is None and bool((numbers == np.floor(numbers)).all())
-    return _Number(scale, wording.digits, jitter, whole)
+    levels = np.unique(numbers) if way == "rank" and scale is not None else None
+    return _Number(scale, wording.digits, jitter, whole, levels)
 
 
 @dataclass(frozen=True, eq=False)
 class _Number:
-    """Numbers on a scale, or plain where there is none."""
+    """Numbers on a scale, or plain where there is none; `levels` are those of ranks."""
 
     scale: Scale | None
     digits: int
     jitter: float
     whole: bool
+    levels: NDArray[np.float64] | None = None
 
-    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
-        numbers = as_numbers(cells)
-        known = ~np.isnan(numbers)
-        places = numbers[known]
+    def write(self, cells: NDArray[np.float64], rng: Stream | None) -> list[str]:
+        known = ~np.isnan(cells)
+        places = cells[known]
+        if self.levels is not None:
+            places = _met(places, self.levels)
         if self.scale is not None:
             places = self.scale.position(places)
         if rng is not None and self.jitter:
@@ -159,41 +170,153 @@ class _Number:
         return _spread(write_plain(places, self.digits), known)
 
 
+def _met(
+    numbers: NDArray[np.float64], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the numbers, those that are a level but for float32's rounding as it.
+
+    >>> _met(np.array([0.7, 0.8]).astype(np.float32).astype(float), np.array([0.7]))
+    array([0.7       , 0.80000001])
+    """
+    right = np.searchsorted(levels, numbers).clip(max=len(levels) - 1)
+    left = (right - 1).clip(0)
+    is_left = numbers - levels[left] < levels[right] - numbers
+    nearest = levels[np.where(is_left, left, right)]
+    return np.where(np.isclose(numbers, nearest, _ROUNDING, 0.0), nearest, numbers)
+
+
+@dataclass(frozen=True)
+class _Time:
+    """Times of day as a clock shows them."""
+
+    def write(self, cells: NDArray[np.float64], rng: Stream | None) -> list[str]:
+        known = ~np.isnan(cells)
+        return _spread([_plain_time(second) for second in cells[known]], known)
+
+
+def _plain_time(second: float) -> str:
+    """Write a time of day, with its seconds where it has some.
+
+    >>> _plain_time(5400.0), _plain_time(5400.25)
+    ('01:30', '01:30:00.25')
+    """
+    minute, second = divmod(second, 60)
+    clock = f"{int(minute) // 60:02d}:{int(minute) % 60:02d}"
+    return clock if not second else f"{clock}:{second:09.6f}".rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True)
 class _Level:
     """Levels by their words; a level that `fit` never saw has a word of its own."""
 
     words: Mapping[str, str]
 
-    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
-        known = cells.notna().to_numpy()
-        return _spread(
-            [self.words.get(str(c), UNSEEN) for c in cells[known].tolist()], known
-        )
+    def write(self, cells: Levels, rng: Stream | None) -> list[str]:
+        return cells.spread([self.words.get(text, UNSEEN) for text in cells.texts])
 
 
 @dataclass(frozen=True)
 class _Text:
-    """Text as it stands, cut where it is too long; nothing visible is quoted."""
+    """Text as it stands, cut where it is too long; nothing visible is quoted.
+
+    Of a column of levels, `levels` holds what `fit` wrote for each.
+    """
 
     length: int | None
     dropout: float
+    has_codes: bool = False
+    levels: Mapping[str, str] | None = None
 
-    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
-        known = cells.notna().to_numpy()
-        texts = [str(cell) for cell in cells[known].tolist()]
-        texts = [text if text.strip() else f'"{text}"' for text in texts]
-        if self.length is not None and any(len(text) > self.length for text in texts):
+    def write(self, cells: Levels, rng: Stream | None) -> list[str]:
+        met = self.levels or {}
+        texts = [_visible(met.get(text, text)) for text in cells.texts]
+        if rng is None or not self.dropout:
+            return cells.spread([self._cut(text) for text in texts])
+        return [
+            self._cut(_thinned(text, self.dropout, rng)) if text else ""
+            for text in cells.spread(texts)
+        ]
+
+    def cuts(self, cells: Levels) -> bool:
+        """Return whether one of the cells is too long."""
+        return self.length is not None and any(
+            len(text) > self.length for text in cells.texts
+        )
+
+    def _cut(self, text: str) -> str:
+        text = text[: self.length]
+        return _without_codes(text) if self.has_codes else text
+
+
+def warn_of_unseen(writers: list[CellWriter], cells: list[Any]) -> None:
+    """Warn of each column of levels of which no known cell was met in `fit`."""
+    for writer, column in zip(writers, cells, strict=True):
+        met = None
+        if isinstance(writer, _Level | _Text):
+            met = writer.words if isinstance(writer, _Level) else writer.levels
+        if met is not None and column.texts and met.keys().isdisjoint(column.texts):
             warnings.warn(
-                f"Column {cells.name!r} holds texts of more than {self.length} "
-                "characters, which are cut. Set RowEncoder(text_length=...) to read "
-                "more of them.",
+                f"No cell of column {column.name!r} was met in fit: it holds "
+                f"{column.texts[:3]!r}, and held {list(met)[:3]!r} then. Write its "
+                "levels as in fit. If they are new indeed, silence this with "
+                "warnings.filterwarnings('ignore', 'No cell of column').",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        if rng is not None and self.dropout:
-            texts = [_thinned(text, self.dropout, rng) for text in texts]
-        return _spread([text[: self.length] for text in texts], known)
+
+
+def warn_of_cuts(
+    writers: list[CellWriter], cells: list[Any], but: Set[int]
+) -> set[int]:
+    """Warn of each column with texts to cut, but those; return the places of all."""
+    cut = set(but)
+    for place, (writer, column) in enumerate(zip(writers, cells, strict=True)):
+        if place not in but and isinstance(writer, _Text) and writer.cuts(column):
+            cut.add(place)
+            warnings.warn(
+                f"Column {column.name!r} holds texts of more than {writer.length} "
+                "characters, which are cut. Set RowEncoder(text_length=...) to read "
+                "more of them; None cuts nothing.",
+                UserWarning,
+                stacklevel=3,
+            )
+    return cut
+
+
+def _visible(text: str) -> str:
+    """Return a text in quotes where it is blank, or blank in quotes already.
+
+    >>> [_visible(text) for text in ("", "  ", '"  "', "red")]
+    ['""', '"  "', '""  ""', 'red']
+    """
+    return f'"{text}"' if _BLANK.fullmatch(text) else text
+
+
+_BLANK = re.compile(r'("*)\s*\1')
+
+
+def _without_codes(text: str) -> str:
+    r"""Return a text whose words are no codes of the wording: these get a backslash.
+
+    Words that have one already get another, so that different texts stay different.
+
+    >>> print(_without_codes(r"room 42 of x7, \42, c? 123"))
+    room \42 of x7, \42, \c? 123
+    """
+    words = text.split(" ")
+    return " ".join(
+        f"\\{word}" if word.lstrip("\\") in _CODES else word for word in words
+    )
+
+
+# The words of slots, levels, classes, unknown cells, questions and scaled numbers,
+# which a vocabulary may have as single tokens.
+_CODES = frozenset(
+    [f"{letter}{i}" for letter in "xy" for i in range(128)]
+    + [f"c{i}" for i in range(_N_LEVELS)]
+    + [f"{i:02d}" for i in range(100)]
+    + [UNSEEN, "y?", "y="]
+)
 
 
 def _thinned(text: str, dropout: float, rng: Stream) -> str:
@@ -212,8 +335,8 @@ class _Date:
     digits: int
 
     @classmethod
-    def fit(cls, cells: pd.Series, digits: int) -> _Date:
-        dates = pd.DatetimeIndex(_as_dates(cells).dropna())
+    def fit(cls, cells: pd.DatetimeIndex, digits: int) -> _Date:
+        dates = cells.dropna()
         scales = []
         for field, (first, last) in _DATE_FIELDS.items():
             numbers = np.asarray(getattr(dates, field), dtype=float)
@@ -222,27 +345,29 @@ class _Date:
                 scales.append((field, Scale(np.array(ends), np.array([0.0, 1.0]))))
         return cls(scales, digits)
 
-    def write(self, cells: pd.Series, rng: Stream | None) -> list[str]:
-        dates = _as_dates(cells)
-        known = dates.notna().to_numpy()
-        index = pd.DatetimeIndex(dates[known])
+    def write(self, cells: pd.DatetimeIndex, rng: Stream | None) -> list[str]:
+        known = cells.notna()
+        dates = cells[known]
         if not self.scales:
-            return _spread([_plain_date(date) for date in index], known)
+            return _spread([_plain_date(date) for date in dates], known)
         words = [
             write_scaled(
-                scale.position(np.asarray(getattr(index, field), float)), self.digits
+                scale.position(np.asarray(getattr(dates, field), float)), self.digits
             )
             for field, scale in self.scales
         ]
         return _spread([" ".join(fields) for fields in zip(*words, strict=True)], known)
 
 
-# Every class that `fit_writer` returns, by the name it has in saved files.
+# Every class that `fit_writer` returns, and what reads their cells, by the names that
+# they have in saved files.
 WRITERS: dict[str, type] = {
+    "column": Column,
     "dates": _Date,
     "levels": _Level,
     "numbers": _Number,
     "text": _Text,
+    "times": _Time,
 }
 
 # The first value of each field of a date, and the one that would follow its last.
@@ -262,56 +387,18 @@ def _plain_date(date: pd.Timestamp) -> str:
     'Thursday 2024-02-29'
     """
     clock = " %H:%M" if date != date.normalize() else ""
-    text: str = date.strftime(f"%A %Y-%m-%d{clock}")
-    return text
+    # Not %A, which is in the caller's language.
+    return f"{date.day_name()} {date.strftime(f'%Y-%m-%d{clock}')}"
 
 
 def _spread(texts: list[str], known: NDArray[np.bool_]) -> list[str]:
     """Return the texts at the known places and empty texts at the others."""
     if len(texts) == len(known):
         return texts
-    source = iter(texts)
-    return [next(source) if is_known else "" for is_known in known]
-
-
-def _levels(cells: pd.Series) -> list[str]:
-    """Return the texts of the levels that occur: in their order, or sorted."""
-    if isinstance(cells.dtype, pd.CategoricalDtype) and cells.dtype.ordered:
-        return [
-            str(level) for level in cells.cat.remove_unused_categories().cat.categories
-        ]
-    return sorted({str(cell) for cell in cells.dropna().tolist()})
-
-
-def as_numbers(cells: pd.Series) -> NDArray[np.float64]:
-    """Return the cells as floats, missing ones as nan; times as seconds."""
-    if pd.api.types.is_timedelta64_dtype(cells):
-        cells = cells.dt.total_seconds()
-    try:
-        numbers: NDArray[np.float64] = cells.to_numpy(np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Column {cells.name!r} held numbers when the encoder was fitted, but now "
-            f"holds other cells ({error}). Give it the same kind of cells."
-        ) from error
-    return numbers
-
-
-def _as_dates(cells: pd.Series) -> pd.Series:
-    """Return the cells as dates by their own clocks, missing ones as NaT."""
-    if pd.api.types.is_datetime64_any_dtype(cells):
-        return cells.dt.tz_localize(None)
-    known = cells.notna()
-    for cell in cells[known]:
-        if not isinstance(cell, date | np.datetime64):
-            raise ValueError(
-                f"Column {cells.name!r} held dates when the encoder was fitted, but "
-                f"now holds {cell!r}. Give it the same kind of cells."
-            )
-    # One by one: a column may mix clocks, or dates with and without a time.
-    dates = cells.astype(object).where(known, pd.NaT)
-    clocks = [pd.Timestamp(cell).replace(tzinfo=None) for cell in dates]
-    return pd.Series(clocks, name=cells.name, dtype="datetime64[us]")
+    spread = np.full(len(known), "", dtype=object)
+    spread[known] = texts
+    filled: list[str] = spread.tolist()
+    return filled
 
 
 def _deviation(numbers: NDArray[np.float64], weight: NDArray[np.float64]) -> float:

@@ -7,10 +7,8 @@ other dataframe libraries.
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from functools import wraps
 from math import isinf
-from numbers import Real
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import narwhals as nw
@@ -25,6 +23,14 @@ from sklearn.utils.validation import (
     check_consistent_length,
     validate_data,
 )
+
+from liftlearn._containers import (
+    array_table,
+    check_unicode,
+    plain_column,
+    plain_table,
+)
+from liftlearn._values import check_texts, form_of
 
 __all__ = [
     "HasMethods",
@@ -84,7 +90,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFram
         array = validate_data(
             estimator, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
         )
-        table = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
+        table = array_table(array)
     else:
         named = table
         if not table.columns.is_unique:  # which scikit-learn refuses
@@ -92,6 +98,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFram
             named = table.set_axis(distinct_names(names), axis=1)
         validate_data(estimator, named, reset=reset, skip_check_array=True)
         _check_shape(estimator, table)
+    check_unicode(table)
     _check_finite(estimator, table)
     return table
 
@@ -114,31 +121,13 @@ def distinct_names(names: list[str]) -> list[str]:
 
 
 def _as_pandas(X: Any) -> pd.DataFrame | None:
-    """Return a dataframe of any library as a pandas one, and None for the rest."""
+    """Return a dataframe of any library as a plain pandas one; None for the rest."""
     if isinstance(X, pd.DataFrame):
-        return X
+        return plain_table(X)
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
         return None
-    return pd.DataFrame({name: _as_series(frame[name]) for name in frame.columns})
-
-
-def _as_series(cells: Any) -> pd.Series:
-    """Return a narwhals series as a pandas one, without pyarrow."""
-    dtype = cells.dtype
-    if dtype == nw.Enum:
-        return pd.Series(
-            pd.Categorical(cells.to_list(), dtype.categories, ordered=True)
-        )
-    if dtype == nw.Boolean:
-        return pd.Series(cells.to_list(), dtype="boolean")
-    if dtype.is_integer() or dtype.is_float() or dtype == nw.Decimal:
-        return pd.Series(cells.cast(nw.Float64).to_numpy())
-    if dtype in (nw.Date, nw.Datetime):
-        return pd.Series(pd.to_datetime(cells.to_list()))
-    if dtype == nw.Duration:
-        return pd.Series(pd.to_timedelta(cells.to_list()))
-    return pd.Series(cells.to_list(), dtype=object)
+    return pd.DataFrame({name: plain_column(frame[name]) for name in frame.columns})
 
 
 def _check_shape(estimator: BaseEstimator, table: pd.DataFrame) -> None:
@@ -182,7 +171,7 @@ def _infinite(cells: pd.Series) -> NDArray[np.bool_]:
 
 def _is_infinite(cell: Any) -> bool:
     try:
-        return isinstance(cell, Real | Decimal) and isinf(cell)
+        return form_of(cell) == "number" and isinf(cell)
     except OverflowError:  # an integer
         return True
 
@@ -231,4 +220,6 @@ def check_target(
         )
     target: NDArray[Any] = _check_y(y, y_numeric=numeric, estimator=estimator)
     check_consistent_length(table, target)
+    if target.dtype.kind in "UO":
+        check_texts(target.tolist(), "The label of row")
     return target.astype(np.float64) if numeric else target

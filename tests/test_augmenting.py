@@ -167,9 +167,9 @@ def test_a_text_keeps_a_word_and_is_cut_after_words_were_left_out():
     assert encoder.augment(table, np.random.RandomState(0)) == encoder.transform(table)
 
     long = pd.DataFrame({"note": [f"a{i} b{i} c{i} d{i}" for i in range(30)]})
-    cut = RowEncoder(word_dropout=0.5, text_length=5, question="?").fit(long)
     with pytest.warns(UserWarning, match="more than 5 characters"):
-        prompts = cut.augment(long, np.random.RandomState(0))
+        cut = RowEncoder(word_dropout=0.5, text_length=5, question="?").fit(long)
+    prompts = cut.augment(long, np.random.RandomState(0))
     assert any("d" in prompt for prompt in prompts)
 
 

@@ -226,7 +226,6 @@ def test_scaled_numbers_rise_with_the_cells_and_have_a_fixed_width(
         pd.array(["b", "a", None], dtype="string"),
         pd.Categorical(["b", "a", None]),
         pd.Categorical(["b", "a", None], ["b", "c", "a"]),
-        [dt.time(2), dt.time(1), None],
     ],
 )
 def test_levels_have_codes_in_sorted_order(cells):
@@ -304,7 +303,7 @@ def test_many_columns_and_levels_have_words_of_their_own():
 
 
 def test_strings_with_many_distinct_cells_are_free_text():
-    cells = [f"note {i}" for i in range(30)]
+    cells = [f"note {i}." for i in range(30)]
 
     assert slot_words(cells) == cells
 
@@ -524,7 +523,7 @@ def test_dates_are_written_by_their_own_clocks():
     assert "18:05" in of_one_clock[0]
 
 
-@pytest.mark.parametrize("cell", ["2024-01-01", 5, 2.5])
+@pytest.mark.parametrize("cell", ["yesterday", "2024", 5, 2.5])
 def test_a_date_column_that_holds_other_cells_later_is_refused(cell):
     encoder = RowEncoder().fit(pd.DataFrame({"born": [dt.date(2020, 1, 1)] * 2}))
 
@@ -546,12 +545,12 @@ def test_a_number_column_that_holds_other_cells_later_is_refused(cell):
 @pytest.mark.parametrize("columns", ["names", "slots"])
 def test_long_text_is_cut_with_a_warning_that_names_the_column(columns):
     notes = [f"{i:02d}-and-much-more" for i in range(12)]
-    encoder = RowEncoder(columns=columns, text_length=6).fit(
-        pd.DataFrame({"note": notes})
-    )
+    encoder = RowEncoder(columns=columns, text_length=6)
 
     with pytest.warns(UserWarning, match=r"Column 'note' .*more than 6 .*text_length"):
-        prompts = encoder.transform(pd.DataFrame({"note": notes}))
+        encoder.fit(pd.DataFrame({"note": notes}))
+
+    prompts = encoder.transform(pd.DataFrame({"note": notes}))
 
     assert all(note[:6] in p for note, p in zip(notes, prompts, strict=True))
     assert not any(note[:7] in p for note, p in zip(notes, prompts, strict=True))

@@ -22,8 +22,8 @@ _LEAST_DROPOUT, _FEWEST_NUMBERS, _MOST_DROPOUT = 0.1, 8, 0.3
 _ENOUGH_ROWS, _DROPOUT_OF_FEW = 75, 0.2
 # Rows of more cells than this are written by places, if no more are missing than this.
 _FEW_CELLS, _MOST_MISSING = 32, 0.5
-# Kinds of cells that take the same count of words in each row.
-_OF_ONE_LENGTH = {"number", "rank", "order", "level"}
+# Ways of writing that take the same count of words in each row.
+_OF_ONE_LENGTH = {"number", "rank", "time", "order", "level"}
 
 
 def numbers_by_table(
@@ -55,12 +55,12 @@ def dropout_by_table(n_numbers: int, n_rows: int) -> float:
     return max(least, _grown(_LEAST_DROPOUT, n_numbers, _MOST_DROPOUT))
 
 
-def columns_by_table(cells: list[pd.Series], kinds: list[str]) -> str:
+def columns_by_table(cells: list[pd.Series], ways: list[str]) -> str:
     """Return how columns are called: by places, where these tell them apart and pay."""
     n_missing = sum(int(column.isna().sum()) for column in cells)
     is_full = n_missing <= _MOST_MISSING * len(cells) * len(cells[0])
     is_wide = len(cells) > _FEW_CELLS
-    pays = is_wide and is_full and _OF_ONE_LENGTH.issuperset(kinds)
+    pays = is_wide and is_full and _OF_ONE_LENGTH.issuperset(ways)
     return "places" if pays else "slots"
 
 

@@ -23,10 +23,12 @@ from liftlearn._cells import (
     UNSEEN,
     Stream,
     Wording,
-    as_numbers,
-    column_kind,
     fit_writer,
+    warn_of_cuts,
+    warn_of_unseen,
+    way_of_writing,
 )
+from liftlearn._columns import learn_column
 from liftlearn._encoder._by_table import (
     columns_by_table,
     dropout_by_table,
@@ -42,9 +44,13 @@ from liftlearn._validation import (
     distinct_names,
     fits_whole,
 )
+from liftlearn._values import check_text
 
 # The slot wording has so many single words for columns, then two words are used.
 _N_SLOTS = 128
+
+# Questions that are single words of the slot wording: of a class, and of a number.
+_CODE_QUESTIONS = {"y?", "y="}
 
 # What tells the size of a curve.
 _SIZES = ("row median", "row deviation")
@@ -141,6 +147,11 @@ class RowEncoder(TransformerMixin, BaseEstimator):
         Number of columns of the table seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, where all of them are strings. Equal ones are numbered.
+    column_kinds_ : dict of column name to str
+        What each column was read as: ``"continuous"`` or ``"discrete"`` for numbers,
+        ``"duration"``, ``"time"``, ``"datetime"``, ``"boolean"``, ``"ordinal"`` or
+        ``"categorical"`` for levels, ``"text"``, or ``"empty"`` where no cell was
+        known. Equal names are numbered.
     columns_, numbers_, digits_, spacing_, question_, jitter_, jitter_decay_, \
 word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         The values in use.
@@ -149,8 +160,11 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
     -----
     Numbers with at most ten distinct values, each seen twice on average, and ordered
     categories are written by rank where numbers are scaled, and are not jittered.
-    Dates are written as year, month, day, weekday and hour. Missing cells are left out
-    of the sentence; by places they are ``c?``, as a level not seen in `fit` is. The
+    Dates are written as year, month, day, weekday and hour, durations and times of day
+    as their seconds. A new cell is read by its column's kind in `fit` and is its value,
+    whatever type holds it: ``1``, ``1.0`` and ``"1"`` are one level. Words of a text
+    that are codes of slots or places get a backslash. Missing cells are left out of the
+    sentence; by places they are ``c?``, as a level not seen in `fit` is. The
     numbers of a column are scaled with what `fit` saw; later numbers beyond that range
     are written as its end.
 
@@ -257,33 +271,35 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         Raises
         ------
         ValueError
-            If the table is empty, holds infinite or complex numbers, or a parameter,
-            the template or a description does not fit it.
+            If the table is empty, holds infinite or complex numbers, types without
+            single values (lists, structs) or texts with lone surrogates, or a
+            parameter, the template or a description does not fit it.
         """
         table = check_table(self, X, reset=True)
         weight = check_sample_weight(sample_weight, table)
         table, weight = table.iloc[np.flatnonzero(weight)], weight[weight > 0]
         self._settle(getattr(y, "name", None))
+        self._check_wording()
         names = distinct_names([str(name).strip() for name in table.columns])
         self._fields = _template_fields(self.template, names)
-        cells = [table.iloc[:, i] for i in range(table.shape[1])]
-        self._kinds = [column_kind(column) for column in cells]
-        self._settle_by_table(cells, weight)
+        columns = [table.iloc[:, i] for i in range(table.shape[1])]
+        self._columns = [learn_column(column) for column in columns]
+        own_names = list(table.columns) if table.columns.is_unique else names
+        kinds = [column.kind for column in self._columns]
+        self.column_kinds_ = dict(zip(own_names, kinds, strict=True))
+        cells = self._cells(table)
+        self._ways = [
+            way_of_writing(column, read)
+            for column, read in zip(self._columns, cells, strict=True)
+        ]
+        self._settle_by_table(columns, cells, weight)
         self._labels = self._column_labels(list(table.columns), names)
-        wording = Wording(
-            self.columns_,
-            self.numbers_,
-            self.digits_,
-            self.spacing_,
-            self.jitter_,
-            self.word_dropout_,
-            self.text_length_,
-        )
         readable = self._readable(cells)
         self._writers = [
-            fit_writer(kind, column, weight, wording) for kind, column in readable
+            fit_writer(way, read, weight, self._wording()) for way, read in readable
         ]
         self._blanks = self._words_for_unknown(readable)
+        self._cut = warn_of_cuts(self._writers, [c for _, c in readable], set())
         return self
 
     def transform(self, X: Any) -> list[str]:
@@ -304,8 +320,15 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         ValueError
             If the columns differ from those of `fit`, or a cell is not of its
             column's kind.
+
+        Warns
+        -----
+        UserWarning
+            If no known cell of a column of levels was met in `fit`, or texts are cut in
+            a column where `fit` cut none.
         """
-        return self._write(X, None)
+        [prompts] = self._new_sentences(X, [None])
+        return prompts
 
     def augment(self, X: Any, rng: RandomState, progress: float = 0.0) -> list[str]:
         """Write each row afresh for training: jittered, thinned and shuffled.
@@ -325,7 +348,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             One sentence for each row, another at each call.
         """
         check_is_fitted(self)
-        return self._write(X, _CalmedStream(rng, self.jitter_decay_**progress))
+        cells = self._cells(check_table(self, X, reset=False))
+        return self._write(cells, _CalmedStream(rng, self.jitter_decay_**progress))
 
     def reword(self, X: Any, n_wordings: int) -> list[list[str]]:
         """Write each row in several ways: as it is, then as training might have.
@@ -357,7 +381,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         [['height is 1.784. ?'], ['height is 1.797. ?'], ['height is 1.771. ?']]
         """
         streams = [None, *(_SharedStream(i) for i in range(1, n_wordings))]
-        return [self._write(X, stream) for stream in streams]
+        return self._new_sentences(X, streams)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -378,8 +402,34 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             subject = "the target" if target_name in (None, "") else target_name
             self.question_ = f"What is {subject}?"
 
+    def _check_wording(self) -> None:
+        """Refuse texts that no tokenizer can read."""
+        for name in ("task", "template", "question_"):
+            check_text(getattr(self, name), f"RowEncoder, {name.rstrip('_')}")
+        for name, text in (self.descriptions or {}).items():
+            check_text(text, f"RowEncoder, description of {name!r}")
+
+    def _wording(self) -> Wording:
+        """Return what the writers have to know."""
+        scaled = self.numbers_ != "plain"
+        has_codes = (
+            self.columns_ != "names"
+            or (self.template is not None and scaled)
+            or self.question_ in _CODE_QUESTIONS
+        )
+        return Wording(
+            self.columns_,
+            self.numbers_,
+            self.digits_,
+            self.spacing_,
+            self.jitter_,
+            self.word_dropout_,
+            self.text_length_,
+            has_codes,
+        )
+
     def _settle_by_table(
-        self, cells: list[pd.Series], weight: NDArray[np.float64]
+        self, columns: list[pd.Series], cells: list[Any], weight: NDArray[np.float64]
     ) -> None:
         """Store the values in use of all parameters that are ``"by_table"``."""
         if self.numbers == "by_table":
@@ -387,7 +437,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             self.numbers_: str = numbers_by_table(numbers, weight, self.spacing_)
         # The numbers of a curve are not known one by one.
         has_curves = self._has_curves()
-        n_numbers = 0 if has_curves else self._kinds.count("number")
+        n_numbers = 0 if has_curves else self._ways.count("number")
         if self.jitter == "by_table":
             self.jitter_: float = jitter_by_table(n_numbers)
         if self.cell_dropout == "by_table":
@@ -395,10 +445,10 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             self.cell_dropout_: float = by_table
         if self.columns == "by_table":
             needs_words = bool(self.descriptions or self.shuffle_columns_)
-            called = columns_by_table(cells, self._kinds)
+            called = columns_by_table(columns, self._ways)
             self.columns_: str = "slots" if needs_words else called
 
-    def _words_for_unknown(self, readable: list[tuple[str, pd.Series]]) -> list[str]:
+    def _words_for_unknown(self, readable: list[tuple[str, Any]]) -> list[str]:
         """Return what stands for each column's cells that are not known.
 
         Among names nothing does; else as many words as stand for others of the column.
@@ -406,11 +456,10 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         if self.columns_ == "names":
             return [""] * len(self._writers)
         words = []
-        for writer, (kind, column) in zip(self._writers, readable, strict=True):
-            known = column[column.notna()][:1]
-            of_one_word = kind == "text" or not len(known)
-            n_words = 1 if of_one_word else len(writer.write(known, None)[0].split(" "))
-            words.append(" ".join([UNSEEN] * n_words))
+        for writer, (way, cells) in zip(self._writers, readable, strict=True):
+            written = [""] if way == "text" else writer.write(cells, None)
+            known = next((text for text in written if text), "")
+            words.append(" ".join([UNSEEN] * len(known.split(" "))))
         return words
 
     def _column_labels(self, columns: list[Any], names: list[str]) -> list[str]:
@@ -434,35 +483,46 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         return labels
 
     def _has_curves(self) -> bool:
-        return self.numbers_ == "row" and "number" in self._kinds
+        return self.numbers_ == "row" and "number" in self._ways
 
-    def _numbers(self, cells: list[pd.Series]) -> NDArray[np.float64]:
+    def _numbers(self, cells: list[Any]) -> NDArray[np.float64]:
         """Return the columns of many numbers: (n_rows, n_number_columns)."""
         numbers = [
-            as_numbers(column)
-            for kind, column in zip(self._kinds, cells, strict=True)
-            if kind == "number"
+            c for way, c in zip(self._ways, cells, strict=True) if way == "number"
         ]
-        return np.array(numbers).reshape(len(numbers), len(cells[0])).T
+        return np.column_stack(numbers) if numbers else np.empty((0, 0))
 
-    def _readable(self, cells: list[pd.Series]) -> list[tuple[str, pd.Series]]:
-        """Return what is written and its kind: the cells; curves by shape and size."""
+    def _cells(self, table: pd.DataFrame) -> list[Any]:
+        """Return the cells of each column in the one form of its kind."""
+        return [column.read(table.iloc[:, i]) for i, column in enumerate(self._columns)]
+
+    def _readable(self, cells: list[Any]) -> list[tuple[str, Any]]:
+        """Return what is written, and in which way: cells; curves by shape and size."""
         if not self._has_curves():
-            return list(zip(self._kinds, cells, strict=True))
+            return list(zip(self._ways, cells, strict=True))
         positions, *sizes = row_shapes(self._numbers(cells))
         shapes = iter(positions.T)
         readable = [
-            ("position", pd.Series(next(shapes), name=column.name))
-            if kind == "number"
-            else (kind, column)
-            for kind, column in zip(self._kinds, cells, strict=True)
+            ("position", next(shapes)) if way == "number" else (way, column)
+            for way, column in zip(self._ways, cells, strict=True)
         ]
-        return [*readable, *(("number", pd.Series(size)) for size in sizes)]
+        return [*readable, *(("number", size) for size in sizes)]
 
-    def _write(self, X: Any, rng: _CalmedStream | _SharedStream | None) -> list[str]:
+    def _new_sentences(
+        self, X: Any, streams: Sequence[_SharedStream | None]
+    ) -> list[list[str]]:
+        """Write each row of a new table once for each stream."""
         check_is_fitted(self)
-        table = check_table(self, X, reset=False)
-        cells = [table.iloc[:, i] for i in range(table.shape[1])]
+        cells = self._cells(check_table(self, X, reset=False))
+        # Curves, whose sizes follow the columns, have no levels or texts.
+        writers = self._writers[: len(cells)]
+        warn_of_unseen(writers, cells)
+        warn_of_cuts(writers, cells, self._cut)
+        return [self._write(cells, stream) for stream in streams]
+
+    def _write(
+        self, cells: list[Any], rng: _CalmedStream | _SharedStream | None
+    ) -> list[str]:
         texts = [
             writer.write(column, rng)
             for writer, (_, column) in zip(
