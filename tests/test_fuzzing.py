@@ -1,0 +1,249 @@
+"""Random tables: a valid prediction comes out, or an error that is meant for users.
+
+The test tries a few. For a longer run, whose findings are shown at its end::
+
+    python -m tests.test_fuzzing 1000
+"""
+
+import datetime
+import sys
+import tempfile
+import traceback
+import warnings
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow
+import sklearn
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+import liftlearn
+from liftlearn import FineTuner, LIFTClassifier, LIFTRegressor, load
+
+# An error is meant for users if liftlearn raises it, or scikit-learn's checks do.
+_SPEAK_TO_USERS = [Path(liftlearn.__file__).parent, Path(sklearn.__file__).parent]
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+_WORDS = st.sampled_from(["red", "blue", "x0 99", "", " ", "1", "1.0", "nan", "</s>"])
+_NUMBERS = st.one_of(
+    st.integers(-3, 3).map(float),
+    st.floats(-1e6, 1e6),
+    st.sampled_from([0.0, -0.0, 1e-310, 1e300, -1e300, np.nan]),
+)
+_WHOLE = st.integers(-100, 100)
+_DATES = st.datetimes(datetime.datetime(1800, 1, 1), datetime.datetime(2200, 1, 1))
+_SECONDS = st.integers(-(10**9), 10**9)
+_DECIMALS = _WHOLE.map(lambda n: Decimal(n) / 8)
+
+# Lists of cells, by the name of what they are of.
+_CELLS = {
+    "numbers": _NUMBERS,
+    "whole": _WHOLE,
+    "booleans": st.booleans(),
+    "words": _WORDS,
+    "texts": _TEXTS,
+    "dates": _DATES,
+    "days": _DATES.map(lambda moment: moment.date()),
+    "times": st.times(),
+    "durations": _SECONDS.map(lambda s: datetime.timedelta(seconds=s)),
+    "decimals": _DECIMALS,
+    "nothing": st.none(),
+    "lists": st.lists(_WHOLE, max_size=2),
+    "bytes": st.binary(max_size=3),
+    "complex": st.complex_numbers(max_magnitude=10),
+    "mixed": st.one_of(_WHOLE, _WORDS, st.booleans(), _DATES, st.none()),
+}
+# What each may be held in.
+_PANDAS = {
+    "numbers": [
+        "float64",
+        "float32",
+        "Float64",
+        "object",
+        "category",
+        "double[pyarrow]",
+    ],
+    "whole": [
+        *["int64", "int8", "float32", "Int64", "object", "category", "str"],
+        *["int32[pyarrow]", "decimal128(9, 3)[pyarrow]", "Sparse[int]", "complex128"],
+    ],
+    "booleans": ["bool", "boolean", "object", "category", "bool[pyarrow]", "int64"],
+    "words": ["object", "str", "string", "category", "string[pyarrow]"],
+    "texts": ["object", "str", "category", "large_string[pyarrow]"],
+    "dates": [
+        *["datetime64[us]", "datetime64[s, UTC]", "object", "category", "period[D]"],
+        *["timestamp[us][pyarrow]", "date32[pyarrow]"],
+    ],
+    "days": ["object", "date32[pyarrow]", "date64[pyarrow]", "datetime64[s]"],
+    "times": ["object", "time64[us][pyarrow]"],
+    "durations": ["timedelta64[us]", "object", "duration[us][pyarrow]"],
+    "decimals": ["object", "float64"],
+    "nothing": ["object", "float64", "null[pyarrow]"],
+    "lists": ["object"],
+    "bytes": ["object"],
+    "complex": ["complex128", "object"],
+    "mixed": ["object"],
+}
+_NAMES = st.one_of(
+    st.sampled_from(
+        ["a", "b", "age", "", "x0", "{a}", "y?", 0, 1, 2.5, None, ("a", 1)]
+    ),
+    _TEXTS,
+)
+
+
+@st.composite
+def columns(draw, n_rows):
+    """Draw a pandas column: many kinds of cells, each in one of its types."""
+    kind = draw(st.sampled_from(sorted(_CELLS)))
+    distinct = draw(st.lists(_CELLS[kind], min_size=1, max_size=6))
+    places = draw(st.lists(st.integers(0, 5), min_size=n_rows, max_size=n_rows))
+    cells = [distinct[place % len(distinct)] for place in places]
+    dtype = draw(st.sampled_from(_PANDAS[kind]))
+    n_missing = draw(st.sampled_from([0, 0, 0, 1, n_rows]))
+    try:
+        column = pd.Series(cells, dtype=dtype)
+        if n_missing:
+            column = column.where(np.arange(n_rows) >= n_missing)
+    except (
+        TypeError,
+        ValueError,
+        NotImplementedError,
+        OverflowError,
+        pyarrow.ArrowException,
+    ):
+        column = pd.Series(cells, dtype=object)  # which that type can't hold
+    return column
+
+
+@st.composite
+def tables(draw, n_rows):
+    """Draw a table: a dataframe of pandas, polars or Arrow, an array, or lists."""
+    n_columns = draw(st.integers(1, 4))
+    parts = [draw(columns(n_rows)) for _ in range(n_columns)]
+    names = draw(st.lists(_NAMES, min_size=n_columns, max_size=n_columns))
+    frame = pd.concat(parts, axis=1)
+    frame.columns = pd.Index(names, tupleize_cols=False, dtype=object)
+    holder = draw(
+        st.sampled_from(["pandas", "pandas", "polars", "arrow", "array", "lists"])
+    )
+    try:
+        if holder == "polars":
+            return polars.from_pandas(
+                frame.set_axis(map(str, range(n_columns)), axis=1)
+            )
+        if holder == "arrow":
+            return pyarrow.Table.from_pandas(
+                frame.set_axis(map(str, range(n_columns)), axis=1)
+            )
+    except Exception:  # noqa: BLE001 - a table that these libraries can't hold
+        return frame
+    if holder == "array":
+        return frame.to_numpy()
+    return frame.to_numpy().tolist() if holder == "lists" else frame
+
+
+@st.composite
+def problems(draw):
+    """Draw an estimator, a table, a target and weights, most of them usable."""
+    n_rows = draw(st.integers(2, 12))
+    X = draw(tables(n_rows))
+    is_for_classes = draw(st.booleans())
+    labels = [_WORDS, _WHOLE, st.booleans(), _TEXTS, _NUMBERS, st.none()]
+    numbers = [_NUMBERS, _WHOLE, _WORDS, _DECIMALS, st.booleans()]
+    cells = draw(st.sampled_from(labels if is_for_classes else numbers))
+    known = draw(st.lists(cells, min_size=1, max_size=3))
+    places = draw(st.lists(st.integers(0, 2), min_size=n_rows, max_size=n_rows))
+    y = [known[place % len(known)] for place in places]
+    y = draw(st.sampled_from([list, np.array, pd.Series]))(y)
+    weights = st.one_of(
+        st.floats(0, 5), st.sampled_from([0.0, 1e-310, 1e308, -1.0, np.nan])
+    )
+    weight = draw(
+        st.one_of(
+            st.none(), st.none(), st.lists(weights, min_size=n_rows, max_size=n_rows)
+        )
+    )
+    estimator = LIFTClassifier if is_for_classes else LIFTRegressor
+    tuner = FineTuner(max_steps=1, n_models=draw(st.sampled_from([1, 1, 2])))
+    return estimator(finetuner=tuner, random_state=0), X, y, weight
+
+
+def take(X, rows):
+    """Return some rows of a table of any library."""
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[rows]
+    if isinstance(X, pyarrow.Table):
+        return X.take(rows)
+    return [X[row] for row in rows] if isinstance(X, list) else X[rows]
+
+
+def outcome(estimator, X, y, weight):
+    """Return what comes of a problem; raise AssertionError if it is no good."""
+    n_rows = len(y)
+    try:
+        estimator.fit(X, y, weight)
+        predicted = outputs(estimator, X)
+    except (ValueError, TypeError) as error:
+        raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        is_ours = any(place in raised.parents for place in _SPEAK_TO_USERS)
+        assert is_ours, f"{type(error).__name__} of {raised}: {error}"
+        return f"{type(error).__name__}: {str(error)[:40]}"
+    assert predicted.shape[0] == n_rows
+    assert np.isfinite(predicted).all()
+    # A row's prediction is its own.
+    order = np.arange(n_rows)[::-1].tolist()
+    np.testing.assert_allclose(
+        outputs(estimator, take(X, order)), predicted[order], 1e-7
+    )
+    one = outputs(estimator, take(X, [0]))
+    np.testing.assert_allclose(one, predicted[:1], 1e-7)
+    with tempfile.TemporaryDirectory() as folder:
+        estimator.save(folder)
+        np.testing.assert_array_equal(outputs(load(folder), X), predicted)
+    return "predicted"
+
+
+def outputs(estimator, X):
+    if isinstance(estimator, LIFTClassifier):
+        proba = estimator.predict_proba(X)
+        np.testing.assert_allclose(proba.sum(axis=1), 1, 1e-9)
+        return proba
+    return estimator.predict(X)[:, None]
+
+
+def fuzz(n_tables, found):
+    """Try so many random tables; count what came of them."""
+
+    @seed(0)
+    @settings(
+        max_examples=n_tables,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(problems())
+    def try_one(problem):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found[outcome(*problem)] += 1
+
+    try_one()
+
+
+def test_every_random_table_is_predicted_or_refused_in_words():
+    found = Counter()
+    fuzz(15, found)
+    assert found["predicted"]
+
+
+if __name__ == "__main__":
+    results = Counter()
+    fuzz(int(sys.argv[1]), results)
+    sys.stdout.writelines(f"{n:5} {result}\n" for result, n in results.most_common())
