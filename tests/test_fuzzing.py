@@ -191,9 +191,9 @@ def outcome(estimator, X, y, weight):
         predicted = outputs(estimator, X)
     except (ValueError, TypeError) as error:
         raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        is_ours = any(place in raised.parents for place in _SPEAK_TO_USERS)
-        assert is_ours, f"{type(error).__name__} of {raised}: {error}"
-        return f"{type(error).__name__}: {str(error)[:40]}"
+        if any(place in raised.parents for place in _SPEAK_TO_USERS):
+            return f"{type(error).__name__}: {str(error)[:40]}"
+        raise
     assert predicted.shape[0] == n_rows
     assert np.isfinite(predicted).all()
     # A row's prediction is its own.
