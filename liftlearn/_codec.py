@@ -7,8 +7,9 @@ module writes comes out. No name in a file is imported or called.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,16 @@ import numpy as np
 import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
+
+# The types of arrays that are read, and the bytes that fixed-width texts of one file
+# may take beyond the texts that stand in it.
+_DTYPE = re.compile(
+    r"[<>|=]?(b1|[iu][1248]|f[248]|O|U\d{1,9}"
+    r"|[mM]8(\[\d{0,9}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)"
+)
+_MOST_PADDING = 2**24
+# Objects of one file, at the most: some take a thousand times as long as a number.
+_MOST_OBJECTS = 2**18
 
 
 class Codec:
@@ -67,23 +78,32 @@ class Codec:
         return {"type": kind, "value": self.encode(simpler, where)}
 
     def decode(self, written: Any) -> Any:
-        """Return the value that was written.
+        """Return the value that was written; it takes little more than its text.
 
         Raises
         ------
         ValueError, TypeError, LookupError, AttributeError, ArithmeticError
             If it was not written by `encode`, or with other classes.
+        RecursionError
+            If it nests too deeply.
         """
+        return self._decode(written, _Room())
+
+    def _decode(self, written: Any, room: _Room) -> Any:
         if isinstance(written, list):
-            return [self.decode(item) for item in written]
+            return [self._decode(item, room) for item in written]
         if not isinstance(written, dict):
             return written
+        room.count()
+        if written.keys() != {"type", "value"}:
+            raise ValueError(f"expected a type and a value, found {list(written)[:5]}")
         name, value = written["type"], written["value"]
         if name in self._classes:
-            made: Any = object.__new__(self._classes[name])
-            vars(made).update({key: self.decode(v) for key, v in value.items()})
-            return made
-        return self._kinds[name].read(self.decode(value))
+            return _made(self._classes[name], value, self._decode, room)
+        plain = self._decode(value, room)
+        if name in ("array", "scalar"):
+            room.check(plain)
+        return self._kinds[name].read(plain)
 
     def _kind_of(self, value: Any, where: str) -> str:
         """Return the name of the value's kind, and raise if there is none."""
@@ -111,6 +131,49 @@ class Codec:
         return name
 
 
+def _made(
+    cls: type,
+    attributes: Any,
+    decode: Callable[[Any, _Room], Any],
+    room: _Room,
+) -> Any:
+    """Return an object of a class with attributes that none of its own hide."""
+    own = {field.name for field in fields(cls)} if is_dataclass(cls) else set()
+    for name in attributes.keys() - own:
+        if name.startswith("__") or hasattr(cls, name):
+            raise ValueError(f"{cls.__name__} cannot have an attribute {name!r}")
+    if own and attributes.keys() != own:
+        raise ValueError(f"{cls.__name__} has {sorted(own)}, not {list(attributes)}")
+    made: Any = object.__new__(cls)
+    vars(made).update({name: decode(v, room) for name, v in attributes.items()})
+    return made
+
+
+class _Room:
+    """What the objects of a file may still take beyond its text."""
+
+    def __init__(self) -> None:
+        self._padding = _MOST_PADDING
+        self._objects = _MOST_OBJECTS
+
+    def count(self) -> None:
+        """Raise if the file holds too many objects."""
+        self._objects -= 1
+        if self._objects < 0:
+            raise ValueError(f"there are more than {_MOST_OBJECTS} objects")
+
+    def check(self, written: list[Any]) -> None:
+        """Raise if an array would be much larger than what was written of it."""
+        dtype, _, cells = written
+        if not _DTYPE.fullmatch(dtype):
+            raise ValueError(f"arrays of {dtype!r} are not read")
+        if np.dtype(dtype).kind == "U":
+            n_bytes = np.dtype(dtype).itemsize * len(_listed(cells))
+            self._padding -= max(0, n_bytes - 4 * sum(map(len, cells)))
+        if self._padding < 0:
+            raise ValueError(f"an array of {dtype!r} is far wider than its texts")
+
+
 def _is_json(value: Any) -> bool:
     # Exact types: a numpy float is a float, too, but must come back as its own type.
     if type(value) is float:
@@ -134,12 +197,27 @@ def _write_array(array: NDArray[Any]) -> list[Any]:
 
 
 def _read_array(written: list[Any]) -> NDArray[Any]:
-    dtype, shape, cells = np.dtype(written[0]), written[1], written[2]
+    dtype, shape, cells = np.dtype(written[0]), written[1], _listed(written[2])
+    if min(_listed(shape), default=0) < 0:
+        raise ValueError(f"{shape} is no shape")
     if dtype.kind == "O":  # np.array would look into cells that are lists
         return np.fromiter(cells, dtype, len(cells)).reshape(shape)
     if dtype.kind in "mM":
         return np.array(cells, np.int64).astype(dtype).reshape(shape)
     return np.array(cells, dtype).reshape(shape)
+
+
+def _read_scalar(written: list[Any]) -> Any:
+    if written[1]:
+        raise ValueError(f"a scalar has no shape such as {written[1]}")
+    return _read_array(written)[()]
+
+
+def _listed(written: Any) -> list[Any]:
+    """Return a list; text, too, would be taken for one."""
+    if not isinstance(written, list):
+        raise TypeError(f"expected a list, found {type(written).__name__}")
+    return written
 
 
 def _read_datetime(written: list[Any]) -> datetime:
@@ -158,16 +236,23 @@ def _read_stamp(written: list[Any]) -> pd.Timestamp:
 
 
 def _read_stream(state: list[Any]) -> RandomState:
+    key, place, has_gauss, gauss = state
+    if not 0 <= place <= 624 or has_gauss not in (0, 1):
+        raise ValueError("a stream stands at one of 624 places")  # numpy does not look
     stream = RandomState(0)
-    stream.set_state(("MT19937", *state))
+    stream.set_state(("MT19937", key, place, has_gauss, gauss))
     return stream
 
 
 _KINDS = {
     "float": Kind(float, repr, float),  # nan and the infinities
-    "tuple": Kind(tuple, list, tuple),
-    "set": Kind(set, list, set),
-    "dict": Kind(dict, lambda d: [list(item) for item in d.items()], dict),
+    "tuple": Kind(tuple, list, lambda written: tuple(_listed(written))),
+    "set": Kind(set, list, lambda written: set(_listed(written))),
+    "dict": Kind(
+        dict,
+        lambda d: [list(item) for item in d.items()],
+        lambda written: dict(map(_listed, written)),
+    ),
     "Path": Kind(type(Path()), str, Path),
     "Decimal": Kind(Decimal, str, Decimal),
     "date": Kind(date, date.isoformat, date.fromisoformat),
@@ -201,7 +286,7 @@ _KINDS = {
     "scalar": Kind(
         np.generic,
         lambda scalar: _write_array(np.asarray(scalar)),
-        lambda written: _read_array(written)[()],
+        _read_scalar,
     ),
     "RandomState": Kind(
         RandomState, lambda stream: list(stream.get_state()[1:]), _read_stream

@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     LlamaForCausalLM,
+    PreTrainedConfig,
     T5Config,
     ViTConfig,
 )
@@ -481,11 +482,22 @@ def test_what_the_hub_refuses_is_explained(monkeypatch, error, message):
         asked.append((name, options["revision"]))
         raise OSError("The hub says no.") from error("no", response=Response())
 
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", lambda *_, **__: ({}, {}))
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
 
     with pytest.raises(ValueError, match=rf"'owner/model@v2'.* says no\. .*{message}"):
         LanguageModel.load("owner/model@v2")
     assert asked == [("owner/model", "v2")]
+
+
+def test_a_model_on_the_hub_asks_for_no_code_either(monkeypatch):
+    def config(name, **options):
+        return {"model_type": "llama", "_attn_implementation": "owner/kernel"}, {}
+
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", config)
+
+    with pytest.raises(ValueError, match="may be code from a hub"):
+        LanguageModel.load("owner/model")
 
 
 def write_gguf(lm, path):

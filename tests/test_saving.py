@@ -1,10 +1,15 @@
+import hashlib
 import json
 import os
 import pickle
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +22,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -32,6 +38,7 @@ from liftlearn import (
     RowEncoder,
 )
 from liftlearn._codec import Codec
+from liftlearn._files import locked
 from liftlearn._saving import _content_digest
 
 # What a law says of a fit, it says of a short one.
@@ -352,6 +359,24 @@ def test_an_adapter_never_replaces_its_own_base(gpt2_folder, tmp_path):
     assert files_of(base) == files_of(gpt2_folder)
 
 
+def test_an_adapter_never_replaces_an_estimator_that_is_its_base(gpt2_folder, tmp_path):
+    fitted(model=gpt2_folder).save(tmp_path)
+    before = files_of(tmp_path)
+    adapter = LoraConfig(r=2, target_modules=["c_attn"])
+    second = fitted(model=tmp_path, finetuner=FineTuner(**SHORT, adapter=adapter))
+
+    with pytest.raises(FileExistsError, match=r"base model .* merged=True"):
+        second.save(tmp_path)
+
+    assert files_of(tmp_path) == before
+    second.save(tmp_path, merged=True)
+    np.testing.assert_allclose(
+        liftlearn.load(tmp_path).predict_proba(every_kind()),
+        second.predict_proba(every_kind()),
+        atol=1e-4,
+    )
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "cpu", None])
 def test_what_was_saved_on_another_device_runs_on_this_one(
     device, classifier, tmp_path
@@ -478,26 +503,82 @@ def test_a_save_that_fails_keeps_the_earlier_one(
         liftlearn.load(tmp_path / "new")
 
 
-@pytest.mark.parametrize("n_moved", range(6))
-def test_a_save_killed_midway_never_loads(classifier, folder, monkeypatch, n_moved):
-    class Killed(BaseException):
-        pass
+WRITES = {
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.chmod",
+    "shutil.rmtree",
+}
 
-    moved, move = [], os.replace
 
-    def move_some(source, target):
-        if len(moved) == n_moved:
-            raise Killed
-        moved.append(target)
-        move(source, target)
+def killed_at(n_operations, act):
+    """Call something in a child that dies before an operation on files.
 
-    monkeypatch.setattr(os, "replace", move_some)
+    Return whether it died, or had ended before.
+    """
+    process = os.fork()
+    if process == 0:
+        left = iter(range(n_operations))
 
-    with pytest.raises(Killed):
-        classifier.save(folder)
+        def hook(event, arguments):
+            opens = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if (event in WRITES or opens) and next(left, None) is None:
+                os._exit(9)
 
-    with pytest.raises(FileNotFoundError, match="not saved to its end"):
-        liftlearn.load(folder)
+        sys.addaudithook(hook)
+        with suppress(BaseException):
+            act()
+            os._exit(0)
+        os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+def tree(folder):
+    """Return the bytes of each file at any depth, but for unfinished ones."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".liftlearn-saving" not in str(path)
+    }
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # may deadlock
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_save_killed_anywhere_leaves_the_old_or_the_new(llama_folder, tmp_path):
+    table = every_kind()[["float", "word"]]
+    tuner = FineTuner(**SHORT | {"n_models": 2})
+    old = LIFTClassifier(llama_folder, finetuner=tuner).fit(table, [0, 1, 1] * 8)
+    new = clone(old).set_params(finetuner__n_models=1).fit(table, [0, 1, 1] * 8)
+    wholes = []
+    for i, model in enumerate([old, new]):
+        model.save(tmp_path / f"{i}")
+        (tmp_path / f"{i}" / ".git").mkdir()
+        for name in (".git/config", "README.md"):
+            (tmp_path / f"{i}" / name).write_text("mine")
+        wholes.append(tree(tmp_path / f"{i}"))
+    cut, n_operations, is_cut = {}, 0, True
+    while is_cut:
+        folder = shutil.copytree(tmp_path / "0", tmp_path / f"after-{n_operations}")
+        is_cut = killed_at(n_operations, lambda folder=folder: new.save(folder))
+        n_operations += 1
+        # Each state once: what is not decided on makes no difference.
+        cut[tuple(tree(folder))] = folder
+
+    assert n_operations > 25
+    found = []
+    for folder in cut.values():
+        loaded = liftlearn.load(folder)
+        found.append(wholes.index(tree(folder)))
+        members = getattr(loaded.language_model_, "members", [None])
+        assert len(members) == 2 - found[-1]
+        new.save(folder)
+        assert tree(folder) == wholes[1]
+    assert found == sorted(found)
+    assert {*found} == {0, 1}
 
 
 def test_what_a_killed_save_left_behind_is_cleared_away(classifier, tmp_path):
@@ -509,6 +590,100 @@ def test_what_a_killed_save_left_behind_is_cleared_away(classifier, tmp_path):
 
     assert not left_behind.exists()
     assert liftlearn.load(tmp_path).n_features_in_ == 16
+
+
+def test_an_interrupted_exchange_ends_at_the_next_load(classifier, folder, monkeypatch):
+    def interrupt(folder, names, replaced):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("liftlearn._saving.bring_in", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted("numbers").save(folder)
+    monkeypatch.undo()
+
+    assert isinstance(liftlearn.load(folder), LIFTRegressor)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\xff" * 9, b"[" * 9999])
+def test_a_damaged_copy_can_be_saved_over(damage, classifier, folder):
+    (folder / "liftlearn.json").write_bytes(damage)
+    (folder / "member-1").mkdir()
+    (folder / "member-1" / "config.json").write_bytes(damage)
+
+    loaded = there_and_back(classifier, folder)
+
+    assert loaded.n_features_in_ == 16
+    (folder / "liftlearn.json").write_bytes(damage)
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds 'thesis\.tex'"):
+        classifier.save(folder)
+
+
+def test_savers_of_one_folder_wait_for_each_other(classifier, tmp_path):
+    table = every_kind()
+    others = [pickle.loads(pickle.dumps(classifier)) for _ in range(3)]
+    for i, other in enumerate(others):
+        other.decoder_.temperature_ = 1.0 + i
+    expected = [other.predict_proba(table) for other in others]
+
+    with ThreadPoolExecutor(6) as threads:
+        saves = [threads.submit(m.save, tmp_path / "new") for m in others * 2]
+        for save in saves:
+            save.result()
+
+    proba = liftlearn.load(tmp_path / "new").predict_proba(table)
+    assert any(np.array_equal(proba, one) for one in expected)
+    assert not [*(tmp_path / "new").glob(".*")]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_dead_savers_lock_ends_with_it(classifier, folder):
+    def die():
+        with locked(folder, exclusive=True):
+            os._exit(9)
+
+    assert killed_at(10**6, die)
+
+    assert there_and_back(classifier, folder).n_features_in_ == 16
+
+
+def test_saved_files_have_the_mode_of_other_files(classifier, tmp_path):
+    (tmp_path / "other").touch()
+    (tmp_path / "below").mkdir()
+
+    classifier.save(tmp_path / "new")
+
+    modes = {path.stat().st_mode for path in (tmp_path / "new").iterdir()}
+    assert modes == {(tmp_path / "other").stat().st_mode}
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "below").stat().st_mode
+
+
+def test_a_link_to_a_folder_is_saved_to(classifier, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+
+    classifier.save(tmp_path / "link")
+    classifier.save(tmp_path / "link")
+
+    assert (tmp_path / "link").is_symlink()
+    assert liftlearn.load(tmp_path / "real").n_features_in_ == 16
+    with pytest.raises(FileExistsError, match="a link to nothing"):
+        classifier.save(tmp_path / "nowhere")
+
+
+def test_a_folder_in_place_of_a_file_stops_a_save_before_anything_is_lost(
+    classifier, folder
+):
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").mkdir()
+    before = sorted(path.name for path in folder.iterdir())
+
+    with pytest.raises(FileExistsError, match=r"tokenizer\.json' stands in the way"):
+        classifier.save(folder)
+
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 # What cannot be loaded
@@ -528,12 +703,22 @@ def test_a_language_model_is_told_from_an_estimator(gpt2_folder):
 
 
 def test_a_newer_format_asks_for_an_upgrade(classifier, folder):
-    rewrite(folder, format=3, files="of another form")
+    rewrite(folder, format=4, files="of another form")
 
-    with pytest.raises(ValueError, match=r"format 3; .* up to 2\. Upgrade liftlearn"):
+    with pytest.raises(ValueError, match=r"format 4; .* format 3\. Upgrade liftlearn"):
         liftlearn.load(folder)
     with pytest.raises(ValueError, match="Upgrade liftlearn"):
         classifier.save(folder)
+
+
+def test_an_earlier_format_is_not_read_but_saved_over(classifier, folder):
+    rewrite(folder, format=2)
+
+    with pytest.raises(ValueError, match="earlier version.* format 2; .* again"):
+        liftlearn.load(folder)
+
+    classifier.save(folder)
+    assert liftlearn.load(folder).classes_.tolist() == classifier.classes_.tolist()
 
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "liftlearn.json"]
@@ -603,6 +788,555 @@ def test_only_liftlearns_own_types_are_read(written, folder):
 
     with pytest.raises(ValueError, match=r"a value that this version .* cannot read"):
         liftlearn.load(folder)
+
+
+# What is not trusted: folders that were made up, and signed
+
+
+def sign(folder, content):
+    """Write a state with the digests of the files as they are now."""
+    for name in content["files"]:
+        if (folder / name).is_file():
+            digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            content["files"][name] = digest
+    rewrite(folder, **content)
+
+
+def state_of(folder):
+    return json.loads((folder / "liftlearn.json").read_text())
+
+
+def attribute(folder, path, value):
+    """Set, or leave out, an attribute of a saved estimator or of its parts."""
+    content = state_of(folder)
+    at = content["estimator"]["value"]
+    *way, last = path.split(".")
+    for name in way:
+        at = at[int(name)] if isinstance(at, list) else at[name]
+        at = at.get("value", at) if isinstance(at, dict) else at
+    if value is ...:
+        del at[last]
+    else:
+        at[int(last) if isinstance(at, list) else last] = value
+    sign(folder, content)
+
+
+def key(folder, name, **values):
+    """Set keys of a JSON file."""
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**content, **values}))
+    sign(folder, state_of(folder))
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory, llama_folder):
+    """Return saved folders to change copies of."""
+    top = tmp_path_factory.mktemp("made up")
+    wording = RowEncoder(columns="slots", numbers="scaled")
+    fitted(model=llama_folder, encoder=wording).save(top / "classes")
+    fitted("numbers", model=llama_folder, encoder=wording).save(top / "numbers")
+    tuner = FineTuner(**SHORT, adapter=LoraConfig(r=2, target_modules=["q_proj"]))
+    fitted(model=llama_folder, finetuner=tuner).save(top / "adapter")
+    return top
+
+
+@pytest.fixture
+def copied(made_up, tmp_path):
+    def copied(name="classes"):
+        return shutil.copytree(made_up / name, tmp_path / name)
+
+    return copied
+
+
+@contextmanager
+def little_memory_and_time():
+    """Let nothing allocate more than two GiB, or take long."""
+    resource = pytest.importorskip("resource")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
+    signal.alarm(60)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def array(dtype, shape, cells):
+    return {"type": "array", "value": [dtype, shape, cells]}
+
+
+def adapter(**parameters):
+    pairs = {"peft_type": "LORA", "r": 2, **parameters}
+    return {"type": "LoraConfig", "value": {"type": "dict", "value": [*pairs.items()]}}
+
+
+MADE_UP = [
+    ("classes_", array("<U250000000", [3], ["a", "b", "c"])),
+    ("classes_", array("(1000000000,)f8", [1], [1])),
+    ("classes_", array("<U3", [2], ["a", "b"])),
+    ("classes_", ["low", "mid", "top"]),
+    ("classes_", ...),
+    ("encoder_", ...),
+    ("encoder_", {"type": "FineTuner", "value": {}}),
+    ("encoder", {"type": "FineTuner", "value": {}}),
+    ("encoder_._writers", []),
+    ("encoder_._writers.0", {"type": "tuple", "value": []}),
+    ("encoder_._writers.0", {"type": "text", "value": {"length": 3}}),
+    ("encoder_._writers.0", {"type": "text", "value": {"length": "3", "dropout": 0.0}}),
+    ("encoder_._ways", ...),
+    ("encoder_._columns", []),
+    ("encoder_.n_features_in_", 3),
+    ("encoder_.digits_", 10**9),
+    ("encoder_.question_", 3),
+    ("encoder_.columns_", "floaty"),
+    ("encoder_.transform", "hidden"),
+    ("n_features_in_", "16"),
+    ("predict_proba", "hidden"),
+    ("__class__", "hidden"),
+    ("decoder_.n_wordings_", 10**9),
+    ("decoder_.temperature_", {"type": "float", "value": "nan"}),
+    ("decoder_.temperature_", "warm"),
+    ("decoder_.class_prior_", array("<f8", [2], [0.5, 0.5])),
+    ("decoder_.answers_.texts", ["y0", "y0", "y1"]),
+    ("decoder_.answers_.texts", ["y0", "y1"]),
+    ("decoder_.answers_", {"type": "NumberAnswers", "value": {}}),
+    ("device", "floaty"),
+    ("model", 3),
+    (
+        "random_state",
+        {"type": "RandomState", "value": [array("<u4", [624], [0] * 624), 10**6, 0, 0]},
+    ),
+    ("finetuner.adapter", adapter(target_modules="(a+)+$")),
+    ("finetuner.adapter", adapter(modules_to_save=["(a+)+$"])),
+    ("finetuner.adapter", adapter(megatron_config={"type": "tuple", "value": [1]})),
+    ("conformity_scores_", array("<f8", [2], [5.0, -1.0])),
+    ("conformity_scores_", array("<f8", [3], [0.5])),
+    ("extra_", {"type": "tuple", "value": "text"}),
+    ("extra_", {"type": "dict", "value": {"a": 1}, "more": 1}),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), MADE_UP)
+def test_a_state_that_was_made_up_is_refused_at_loading(path, value, copied):
+    folder = copied()
+    attribute(folder, path, value)
+
+    with little_memory_and_time(), pytest.raises(ValueError, match=r"."):
+        liftlearn.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("decoder_.answers_.low", "low"),
+        ("decoder_.answers_.low", 10**9),
+        ("decoder_.answers_._scale", None),
+        ("decoder_.answers_.numbers", array("<f8", [2], [1.0, 2.0])),
+        ("encoder_._writers.0.scale.knots", array("<f8", [2], [1.0, 0.0])),
+        ("encoder_._writers.0.digits", 10**9),
+    ],
+)
+def test_a_regressor_that_was_made_up_is_refused_at_loading(path, value, copied):
+    folder = copied("numbers")
+    attribute(folder, path, value)
+
+    with pytest.raises(ValueError, match="cannot read"):
+        liftlearn.load(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"files": None},
+        {"files": []},
+        {"files": {"config.json": 3}},
+        {"files": {".git/config": "0"}},
+        {"files": {"member-1/../../precious": "0"}},
+        {"files": {"liftlearn.json": "0"}},
+        {"files": {"setup.py": "0"}},
+        {"requests": 3},
+        {"requests": {"fit": 3}},
+        {"requests": {"nothing": {"a": "b"}}},
+        {"estimator": 3},
+        {"estimator": {"type": "Scale", "value": {}}},
+        {"estimator": {"type": ["a"], "value": {}}},
+        {"format": "2"},
+        {"format": -1},
+        {"format": True},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_state_with_other_contents_is_refused(content, copied):
+    folder = copied()
+    rewrite(folder, **content)
+
+    with pytest.raises(ValueError, match=r"liftlearn\.json'"):
+        liftlearn.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"estimator": ' + "[" * 99_999 + "]" * 99_999 + "}", "recursion"),
+        ('{"format": 2, "format": 2}', "a key occurs twice"),
+        ('{"format": NaN}', "NaN is no number"),
+        ('{"format": 2,}', "Expecting property name"),
+    ],
+)
+def test_what_is_no_plain_json_is_refused(text, reason, folder):
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    signed = text.removesuffix("}") + f', "sha256": "{digest}"' + "}"
+    (folder / "liftlearn.json").write_text(signed)
+
+    with pytest.raises(ValueError, match=reason):
+        liftlearn.load(folder)
+
+
+def test_values_that_nest_too_deeply_are_refused(copied):
+    folder = copied()
+    deep = '{"type": "tuple", "value": [' * 800 + "]}" * 800
+    content = (folder / "liftlearn.json").read_text().partition(', "sha256"')[0] + "}"
+    content = content.replace('"verbose": 0', f'"verbose": {deep}')
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    (folder / "liftlearn.json").write_text(
+        content.removesuffix("}") + f', "sha256": "{digest}"' + "}"
+    )
+
+    with pytest.raises(ValueError, match=r"cannot (be )?read"):
+        liftlearn.load(folder)
+
+
+def test_the_size_of_a_state_is_bounded(copied, monkeypatch):
+    folder = copied()
+    many = [{"type": "NaT", "value": None}] * 99
+    attribute(folder, "extra_", many)
+    liftlearn.load(folder)
+    monkeypatch.setattr("liftlearn._codec._MOST_OBJECTS", 99)
+    with pytest.raises(ValueError, match="more than 99 objects"):
+        liftlearn.load(folder)
+    monkeypatch.setattr("liftlearn._saving._MOST_STATE", 999)
+
+    with pytest.raises(ValueError, match=r"At most|at most"):
+        liftlearn.load(folder)
+
+
+def test_what_would_not_load_is_not_saved(classifier, folder, monkeypatch):
+    before = tree(folder)
+    broken = pickle.loads(pickle.dumps(classifier))
+    broken.decoder_.temperature_ = "warm"
+
+    with pytest.raises(ValueError, match=r"temperature.* Fit it again"):
+        broken.save(folder)
+    monkeypatch.setattr("liftlearn._saving._MOST_STATE", 999)
+    with pytest.raises(ValueError, match="999 at most"):
+        classifier.save(folder)
+
+    assert tree(folder) == before
+
+
+def as_pipe(path):
+    os.mkfifo(path)
+
+
+def as_folder(path):
+    path.mkdir()
+
+
+def as_device(path):
+    path.symlink_to("/dev/zero")
+
+
+def as_loop(path):
+    path.symlink_to(path.name)
+
+
+def as_socket(path):
+    with socket.socket(socket.AF_UNIX) as made, change_folder(path.parent):
+        made.bind(path.name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes as files")
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "make", [as_pipe, as_folder, as_device, as_loop, as_socket], ids=str
+)
+def test_what_is_no_file_is_not_opened(name, make, copied):
+    folder = copied()
+    (folder / name).unlink()
+    make(folder / name)
+
+    with little_memory_and_time(), pytest.raises((ValueError, FileNotFoundError)):
+        liftlearn.load(folder)
+    with little_memory_and_time(), suppress(ValueError, OSError):
+        LanguageModel.load(folder)
+
+
+@contextmanager
+def change_folder(folder):
+    """Work in a folder: a socket's path must be short."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def test_links_stay_inside_or_in_the_hubs_cache(copied, tmp_path):
+    folder = copied()
+    expected = outputs(liftlearn.load(folder), every_kind())
+    snapshot = tmp_path / "hub" / "snapshots" / "abc"
+    shutil.copytree(folder, snapshot)
+    (tmp_path / "hub" / "blobs").mkdir()
+    for path in list(snapshot.iterdir()):
+        path.rename(tmp_path / "hub" / "blobs" / path.name)
+        path.symlink_to(Path("../../blobs") / path.name)
+
+    loaded = liftlearn.load(snapshot)
+
+    np.testing.assert_array_equal(outputs(loaded, every_kind()), expected)
+    (folder / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    (folder / "model.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    with pytest.raises(ValueError, match="a link to a file outside its folder"):
+        liftlearn.load(folder)
+
+
+def test_saving_removes_nothing_through_a_link(classifier, folder, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (outside / name).write_text("mine")
+    state = state_of(folder)
+    (folder / "member-1").symlink_to(outside)
+    (folder / "merges.txt").symlink_to(outside / "config.json")
+    rewrite(folder, files={**state["files"], "member-1/config.json": "0"})
+    decided = folder / ".liftlearn-saved"
+    decided.symlink_to(outside)
+
+    classifier.save(folder)
+
+    assert files_of(outside) == dict.fromkeys(files_of(outside), b"mine")
+    assert len(files_of(outside)) == 2
+    assert not (folder / "member-1").exists()
+    assert liftlearn.load(folder).n_features_in_ == 16
+
+
+@pytest.mark.parametrize("name", [".git/config", "../outside", "notes.txt"])
+def test_a_state_never_says_what_is_removed(name, classifier, folder):
+    (folder / ".git").mkdir()
+    (folder / name).write_text("mine")
+    rewrite(folder, files={**state_of(folder)["files"], name: "0"})
+
+    with pytest.raises(ValueError, match=r"lies outside its folder, or that no save"):
+        classifier.save(folder)
+
+    assert (folder / name).read_text() == "mine"
+
+
+CONFIGS = [
+    {"_attn_implementation": "kernels-community/flash-attn"},
+    {"attn_implementation": {"": "owner/kernel:function"}},
+    {"_experts_implementation": "owner/kernel"},
+    {"text_config": {"attn_implementation": "flash_attention_2"}},
+    {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+    {"num_hidden_layers": 200_000},
+    {"num_hidden_layers": 10**9},
+    {"vocab_size": 10**12},
+    {"intermediate_size": 10**12},
+    {"num_attention_heads": 10**9},
+    {"head_dim": 10**9},
+    {"num_labels": 10**9},
+    {"max_position_embeddings": 10**15},
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_a_configuration_gets_no_more_than_its_weights(config, copied):
+    folder = copied()
+    key(folder, "config.json", **config)
+
+    for load in (liftlearn.load, LanguageModel.load):
+        with (
+            little_memory_and_time(),
+            pytest.raises(
+                ValueError, match=r"Could not load.* Its (configuration|weights)"
+            ),
+        ):
+            load(folder)
+
+
+def test_a_model_of_more_parts_than_weights_is_not_built(copied, monkeypatch):
+    folder = copied()
+    monkeypatch.setattr("liftlearn._language_model._untrusted._CALLS", 100)
+    liftlearn.load(folder)
+    monkeypatch.setattr("liftlearn._language_model._untrusted._CALLS_A_TENSOR", 1)
+    key(folder, "config.json", num_hidden_layers=20)
+
+    with pytest.raises(ValueError, match="many more parts than its files hold"):
+        liftlearn.load(folder)
+
+
+def test_a_tokenizer_of_too_many_tokens_is_not_made(copied):
+    folder = copied()
+    added = {f"{300 + i}": {"content": f"\u00e9{i}"} for i in range(70_000)}
+    key(folder, "tokenizer_config.json", added_tokens_decoder=added)
+
+    with pytest.raises(ValueError, match="adds 70000 tokens"):
+        liftlearn.load(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", 3])
+def test_an_index_names_files_of_its_folder_alone(name, copied, tmp_path):
+    folder = copied()
+    (folder / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    state = state_of(folder)
+    state["files"]["model.safetensors.index.json"] = ""
+    del state["files"]["model.safetensors"]
+    sign(folder, state)
+
+    for load in (liftlearn.load, LanguageModel.load):
+        with pytest.raises(ValueError, match="is no safetensors file of its folder"):
+            load(folder)
+
+
+# Adapters, whose base is elsewhere
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("A connection was opened.")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"base_model_name_or_path": "owner/model"}, "only local files are read here"),
+        ({"base_model_name_or_path": "http://host/x"}, "could not be loaded"),
+        ({"base_model_name_or_path": None}, "its base model is None"),
+        (
+            {"base_model_name_or_path": "/nowhere"},
+            r"liftlearn\.load\(folder, base=\.\.\.",
+        ),
+        ({"revision": 3}, "Expected the configuration of a LoRA adapter"),
+        ({"peft_type": "IA3"}, "no adapter of the kind LORA"),
+        ({"r": 10**9}, "its rank is"),
+        ({"lora_alpha": "2"}, "its lora_alpha is"),
+        ({"target_modules": 3}, "its target_modules is 3"),
+        ({"target_modules": [3]}, "its target_modules is"),
+        ({"target_modules": ["lm_head"]}, "do not fit"),
+        ({"rank_pattern": {"(([a-z_.0-9])+)+$X": 3}}, "might take for ever"),
+        ({"modules_to_save": ["(([a-z_.0-9])+)+$X"]}, "might take for ever"),
+        ({"layer_replication": [[0, 200_000]]}, "asks for layer_replication"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, "megatron"),
+    ],
+    ids=str,
+)
+def test_an_adapter_that_was_made_up_is_refused(parameters, message, copied):
+    folder = copied("adapter")
+    key(folder, "adapter_config.json", **parameters)
+
+    with little_memory_and_time(), pytest.raises(ValueError, match=message):
+        liftlearn.load(folder)
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "name", ["target_modules", "exclude_modules", "layers_pattern"]
+)
+def test_a_pattern_in_a_file_is_never_matched(name, copied):
+    folder = copied("adapter")
+    expected = outputs(liftlearn.load(folder), every_kind())
+    layers = {"layers_to_transform": [0]} if name == "layers_pattern" else {}
+    key(folder, "adapter_config.json", **{name: "(([a-z_.0-9])+)+$X", **layers})
+
+    with little_memory_and_time():
+        loaded = liftlearn.load(folder)
+
+    np.testing.assert_array_equal(outputs(loaded, every_kind()), expected)
+
+
+def test_an_adapter_of_itself_is_refused(copied):
+    folder = copied("adapter")
+    key(folder, "adapter_config.json", base_model_name_or_path=str(folder))
+
+    with pytest.raises(ValueError, match="an adapter itself"):
+        liftlearn.load(folder)
+
+
+def test_a_base_that_has_moved_is_named(llama_folder, tmp_path):
+    base = shutil.copytree(llama_folder, tmp_path / "base")
+    pattern = LoraConfig(r=2, target_modules=r".*\.q_proj")
+    tuner = FineTuner(**SHORT, learning_rate=0.05, adapter=pattern)
+    estimator, table = fitted(model=base, finetuner=tuner), every_kind()
+    estimator.save(tmp_path / "adapter")
+    estimator.save(tmp_path / "merged", merged=True)
+    pickled, expected = pickle.dumps(estimator), estimator.predict_proba(table)
+    base.rename(tmp_path / "elsewhere")
+    changed = shutil.copytree(tmp_path / "elsewhere", tmp_path / "changed")
+    weights = load_file(changed / "model.safetensors")
+    weights["model.norm.weight"] *= 2
+    save_file(weights, changed / "model.safetensors", {"format": "pt"})
+
+    loaded = liftlearn.load(tmp_path / "adapter", base=tmp_path / "elsewhere")
+
+    np.testing.assert_array_equal(loaded.predict_proba(table), expected)
+    loaded.save(tmp_path / "again")
+    again = liftlearn.load(tmp_path / "again")
+    np.testing.assert_array_equal(again.predict_proba(table), expected)
+    merged = liftlearn.load(tmp_path / "merged")
+    np.testing.assert_allclose(merged.predict_proba(table), expected, atol=1e-4)
+    assert merged.language_model_.adapter is None
+    with pytest.raises(ValueError, match=r"base'.*liftlearn\.load\(folder, base="):
+        liftlearn.load(tmp_path / "adapter")
+    with pytest.raises(ValueError, match=r"base'.*save\(folder, merged=True\)"):
+        pickle.loads(pickled)
+    with pytest.raises(ValueError, match="are others than when it was saved"):
+        liftlearn.load(tmp_path / "adapter", base=changed)
+    with pytest.raises(ValueError, match="is for a folder with an adapter"):
+        liftlearn.load(tmp_path / "merged", base=base)
+
+
+def test_several_adapters_are_merged_each(llama_folder, tmp_path):
+    adapter = LoraConfig(r=2, target_modules=["q_proj"])
+    tuner = FineTuner(**SHORT | {"n_models": 2}, adapter=adapter)
+    estimator, table = fitted(model=llama_folder, finetuner=tuner), every_kind()
+
+    estimator.save(tmp_path, merged=True)
+
+    loaded = liftlearn.load(tmp_path)
+    assert [m.adapter for m in loaded.language_model_.members] == [None, None]
+    np.testing.assert_allclose(
+        loaded.predict_proba(table), estimator.predict_proba(table), atol=1e-4
+    )
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_downloaded_base_is_found_without_a_connection(
+    made_up, copied, llama_folder, tmp_path, monkeypatch
+):
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--owner--model" / "snapshots" / "abc"
+    shutil.copytree(llama_folder, snapshot)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    folder = copied("adapter")
+    key(folder, "adapter_config.json", base_model_name_or_path="owner/model")
+
+    loaded = liftlearn.load(folder)
+
+    expected = outputs(liftlearn.load(made_up / "adapter"), every_kind())
+    np.testing.assert_array_equal(outputs(loaded, every_kind()), expected)
 
 
 # Any value

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from numpy.random import RandomState
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GridSearchCV
 from test_finetuner import are_equal, scores_of, sentences, weights_of
@@ -28,6 +30,7 @@ from liftlearn import (
     RowEncoder,
 )
 from liftlearn._corpus import Corpus
+from liftlearn._finetuner._checkpoint import Checkpoint
 
 SETTINGS = {"n_epochs": 3, "batch_size": 2, "learning_rate": 0.01}
 
@@ -208,6 +211,127 @@ def test_a_damaged_checkpoint_is_refused(gpt2, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match="is none, or is damaged"):
         tuner.finetune(gpt2, jittered(40), RandomState(0))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(gpt2_folder, tmp_path_factory):
+    """Return the bytes of a checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    cut(LanguageModel.load(gpt2_folder), folder)
+    return (folder / "checkpoint.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("place", [*np.linspace(0, 0.999, 24), 8, 20, -1, -100])
+def test_no_flipped_bit_of_a_checkpoint_is_resumed(gpt2, checkpoint, tmp_path, place):
+    changed = bytearray(checkpoint)
+    at = int(place * len(changed)) if isinstance(place, float) else place
+    changed[at] ^= 1 << (abs(at) % 8)
+    (tmp_path / "checkpoint.safetensors").write_bytes(changed)
+
+    with pytest.raises(ValueError, match=r"is damaged, .* Delete it"):
+        FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
+            gpt2, jittered(40), RandomState(0)
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[:-1],
+        lambda content: content[:7],
+        lambda content: b"",
+        lambda content: content + b"\0",
+        lambda content: content.replace(b'"sha256":"', b'"sha257":"'),
+        lambda content: content[:-4] + np.float32("nan").tobytes(),
+        lambda content: (2**62).to_bytes(8, "little") + content[8:],
+    ],
+)
+def test_no_changed_checkpoint_is_resumed(gpt2, checkpoint, tmp_path, change):
+    (tmp_path / "checkpoint.safetensors").write_bytes(change(checkpoint))
+
+    with pytest.raises(ValueError, match="is none, or is damaged"):
+        FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
+            gpt2, jittered(40), RandomState(0)
+        )
+
+
+def test_every_nan_of_a_checkpoint_is_noticed(gpt2, checkpoint, tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(checkpoint)
+    with safe_open(file, "np") as opened:
+        metadata = opened.metadata()
+    weights = load_file(file)
+    for name in [name for name in weights if weights[name].is_floating_point()][:3]:
+        changed = {**weights, name: torch.full_like(weights[name], torch.nan)}
+        save_file(changed, file, metadata)
+
+        with pytest.raises(ValueError, match="is damaged"):
+            FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
+                gpt2, jittered(40), RandomState(0)
+            )
+
+
+def test_what_is_no_file_is_no_checkpoint(gpt2, tmp_path):
+    (tmp_path / "checkpoint.safetensors").mkdir()
+
+    with pytest.raises(ValueError, match="is none, or is damaged"):
+        FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
+            gpt2, jittered(40), RandomState(0)
+        )
+
+
+def values_and_tensors():
+    return {"n": 1}, {"a": torch.arange(5000.0), "b": torch.ones(3)}
+
+
+def test_fits_that_are_alike_may_share_a_folder(tmp_path):
+    def write(i):
+        checkpoint = Checkpoint(tmp_path, {"parameters": {}}, is_copy=True)
+        for _ in range(20):
+            checkpoint.write(*values_and_tensors())
+            values, tensors = checkpoint.read()
+            assert values == {"n": 1}
+            assert are_equal(tensors, values_and_tensors()[1])
+        return checkpoint
+
+    with ThreadPoolExecutor(4) as threads:
+        checkpoints = list(threads.map(write, range(4)))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+    assert not tmp_path.exists()
+
+
+def test_tidying_up_leaves_what_is_not_its_own(tmp_path):
+    folder = tmp_path / "0"
+    copy = Checkpoint(folder, {"parameters": {}}, is_copy=True)
+    copy.write(*values_and_tensors())
+    (folder / ".DS_Store").write_text("mine")
+
+    copy.remove()
+
+    assert [path.name for path in folder.iterdir()] == [".DS_Store"]
+    copy.write(*values_and_tensors())
+    other = Checkpoint(folder, {"parameters": {"a": "1"}}, is_copy=True)
+    (folder / "checkpoint.safetensors").unlink()
+    other.write(*values_and_tensors())
+    copy.remove()
+    assert other.read()[0] == {"n": 1}
+
+
+def test_files_of_others_fail_no_fit_of_several_copies(llama_folder, tmp_path):
+    for name in ("0", "1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".DS_Store").touch()
+    tuner = FineTuner(max_steps=2, n_models=2, checkpoint_dir=tmp_path)
+    X = pd.DataFrame({"x": np.arange(8.0)})
+
+    model = LIFTClassifier(llama_folder, finetuner=tuner, random_state=0)
+    model.fit(X, np.arange(8) % 2)
+
+    left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*/*"))
+    assert left == ["0/.DS_Store", "1/.DS_Store"]
 
 
 def test_time_before_a_checkpoint_counts(gpt2, tmp_path):

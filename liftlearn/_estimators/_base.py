@@ -66,7 +66,7 @@ class LIFT(BaseEstimator):
         super().set_params(**params)
         return self
 
-    def save(self, folder: str | PathLike[str]) -> None:
+    def save(self, folder: str | PathLike[str], *, merged: bool = False) -> None:
         """Save the fitted estimator as a folder, which `liftlearn.load` reads.
 
         The folder is also a language model's: given as ``model``, it is where another
@@ -80,6 +80,11 @@ class LIFT(BaseEstimator):
             whose files are then replaced. It gets safetensors weights, the tokenizer's
             files and ``liftlearn.json`` with all else that was learnt, and the sha256
             of every file.
+        merged : bool, default=False
+            Whether an adapter is added to the weights of its base model, which are
+            then saved whole. Else the adapter is saved alone, a few MB, and its base
+            must stay where it is, or be named to `liftlearn.load`. Predictions of a
+            merged model are equal but for rounding.
 
         Raises
         ------
@@ -88,11 +93,14 @@ class LIFT(BaseEstimator):
         TypeError
             If a part or a parameter is of a type that liftlearn does not know, such as
             a user's own.
+        ValueError
+            If it holds what could not be loaded again, or a newer liftlearn saved
+            what is in the folder.
         FileExistsError
             If the folder holds something else.
         """
         check_is_fitted(self, "language_model_")
-        save_fitted(self, folder, ESTIMATORS)
+        save_fitted(self, folder, ESTIMATORS, merged=merged)
 
     def conformalize(self, X: Any, y: Any) -> Self:
         """Learn from held-out rows how wide sets and intervals must be.

@@ -11,17 +11,26 @@ from liftlearn._saving import load_fitted
 
 
 def load(
-    folder: str | PathLike[str], *, device: str | None = None
+    folder: str | PathLike[str],
+    *,
+    base: str | PathLike[str] | None = None,
+    device: str | None = None,
 ) -> LIFTClassifier | LIFTRegressor:
     """Load an estimator that was saved with its ``save`` method.
 
     The folder holds safetensors and JSON: nothing in it is executed. Every file is
-    compared with the sha256 that was saved; this finds damage, not forgery.
+    compared with the sha256 that was saved; this finds damage, not forgery. Nothing is
+    downloaded, unless ``base`` is a name on the hub.
 
     Parameters
     ----------
     folder : str or PathLike
         The folder.
+    base : str or PathLike, default=None
+        Where the base model of a saved adapter is now: a folder, a ``.gguf`` file or a
+        name on the Hugging Face hub. None is where it was when the adapter was
+        trained; a name on the hub is then looked up among downloaded files. Other
+        weights than those that were trained on are refused.
     device : str, default=None
         Where the model runs, such as ``"cpu"`` or ``"cuda:0"``. None is the
         estimator's own ``device`` where this machine has it, else a GPU where there is
@@ -38,7 +47,9 @@ def load(
     FileNotFoundError
         If the folder, or a file of it, does not exist.
     ValueError
-        If a file is not as it was saved, or a newer version of liftlearn saved it.
+        If a file is not as it was saved, a newer version of liftlearn saved it, it
+        holds what no ``save`` writes, or the base model of its adapter cannot be
+        loaded or has other weights.
 
     See Also
     --------
@@ -57,5 +68,7 @@ def load(
     ...     load(folder).classes_
     array([0, 1, 2])
     """
-    estimator: LIFTClassifier | LIFTRegressor = load_fitted(folder, device, ESTIMATORS)
+    estimator: LIFTClassifier | LIFTRegressor = load_fitted(
+        folder, device, ESTIMATORS, base=base
+    )
     return estimator

@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import torch
@@ -22,10 +25,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from liftlearn._corpus import Corpus
+from liftlearn._files import locked, open_regular, sync
 from liftlearn._language_model import LanguageModel
 
 # Raised when the same file would continue training in another way.
-_FORMAT = 1
+_FORMAT = 2
+# The digest in a file's header is of the file with zeros in the digest's place.
+_SEAL = re.compile(rb'(?<=[{,]"sha256":")[0-9a-f]{64}(?=")')
+_UNSEALED = "0" * 64
+_MOST_HEADER = 2**28
 # Sentences that tell one wording from another.
 _N_SENTENCES = 256
 
@@ -102,7 +110,7 @@ class Checkpoint:
         Raises
         ------
         ValueError
-            If the file is another fit's, or not a checkpoint.
+            If the file is another fit's, damaged, or not a checkpoint.
         """
         if not self._file.exists():
             return None
@@ -118,42 +126,63 @@ class Checkpoint:
         ValueError
             If another fit has written to the folder meanwhile.
         """
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        if self._file.exists():
-            self._values()
-        header = {"liftlearn": _json({"fit": self._fit, "values": values})}
+        folder = self._file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        header = {
+            "liftlearn": _json({"fit": self._fit, "values": values}),
+            "sha256": _UNSEALED,
+        }
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(whole, self._partial, header)
-        with self._partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        self._partial.replace(self._file)
+        partial = folder / f"{self._file.name}.{secrets.token_hex(4)}.partial"
+        try:
+            with locked(folder, exclusive=True):
+                if self._file.exists():
+                    self._values()
+                save_file(whole, partial, header)
+                _seal(partial)
+                sync(partial)
+                partial.replace(self._file)
+                sync(folder)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"Another process has emptied the folder {str(folder)!r} meanwhile. A "
+                "folder serves one fit at a time: give this one another checkpoint_dir."
+            ) from error
         self._is_ours = True
 
     def remove(self) -> None:
-        """Remove this fit's file, if there is one, and what a killed `write` left."""
-        if self._is_ours:
-            self._file.unlink(missing_ok=True)
-            self._partial.unlink(missing_ok=True)
-            if self.is_copy:
-                self._file.parent.rmdir()
+        """Remove this fit's file, if there is one, and what a killed `write` left.
 
-    @property
-    def _partial(self) -> Path:
-        return self._file.with_name(f"{self._file.name}.partial")
+        Files of others, and what cannot be removed, stay: the fit has succeeded.
+        """
+        if not self._is_ours:
+            return
+        folder = self._file.parent
+        with suppress(OSError), locked(folder, exclusive=True):
+            for left_behind in folder.glob(f"{self._file.name}*.partial"):
+                left_behind.unlink()
+            with suppress(ValueError):  # it has become another fit's
+                self._values()
+                self._file.unlink()
+        if self.is_copy:
+            with suppress(OSError):  # not empty, or gone
+                folder.rmdir()
 
     def _values(self) -> dict[str, Any]:
         """Return the file's values; raise if they are not this fit's."""
         try:
+            _check_seal(self._file)
             with safe_open(self._file, "pt") as opened:
                 header = json.loads(opened.metadata()["liftlearn"])
-        except (SafetensorError, KeyError, TypeError) as error:
+            fit, values = dict(header["fit"]), dict(header["values"])
+        except (SafetensorError, ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"Expected a checkpoint of liftlearn, but {str(self._file)!r} is none, "
-                "or is damaged. Delete it, or give another checkpoint_dir."
+                "or is damaged, or an older version wrote it. Delete it, or give "
+                "another checkpoint_dir."
             ) from error
-        if header["fit"] != self._fit:
-            self._refuse(header["fit"])
-        values: dict[str, Any] = header["values"]
+        if fit != self._fit:
+            self._refuse(fit)
         return values
 
     def _refuse(self, fit: dict[str, Any]) -> NoReturn:
@@ -177,6 +206,37 @@ class Checkpoint:
             "resume, call fit with what it was called with, and an integer as "
             "random_state."
         )
+
+
+def _seal(file: Path) -> None:
+    """Write a file's digest into its header."""
+    with file.open("rb+") as opened:
+        place, digest = _digest_in_place(opened)
+        opened.seek(place)
+        opened.write(digest.encode())
+
+
+def _check_seal(file: Path) -> None:
+    """Raise ValueError unless a file has the digest that its header says."""
+    with open_regular(file) as opened:
+        place, digest = _digest_in_place(opened)
+        opened.seek(place)
+        if opened.read(len(digest)) != digest.encode():
+            raise ValueError("the digest is another")
+
+
+def _digest_in_place(opened: BinaryIO) -> tuple[int, str]:
+    """Return where the digest stands in a safetensors file, and what it should be."""
+    size = opened.read(8)
+    header = opened.read(min(int.from_bytes(size, "little"), _MOST_HEADER))
+    seal = _SEAL.search(header)
+    if seal is None:
+        raise ValueError("there is no digest")
+    blank = header[: seal.start()] + _UNSEALED.encode() + header[seal.end() :]
+    total = hashlib.sha256(size + blank)
+    while chunk := opened.read(2**20):
+        total.update(chunk)
+    return len(size) + seal.start(), total.hexdigest()
 
 
 def _contents(tensors: Mapping[str, Tensor]) -> Iterable[str | memoryview]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from os import PathLike
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from liftlearn._files import open_regular, parsed_json, read_whole
 from liftlearn._language_model._surroundings import MAKING, import_whole
 
 _CONFIG = "adapter_config.json"
@@ -29,6 +31,11 @@ _PREFIX = "base_model.model."
 _STARTS = (True, False, "gaussian", "orthogonal")
 # Their weights are read by a fused kernel, past any adapter.
 _STATE_SPACE_LAYERS = ["x_proj", "dt_proj", "out_proj"]
+# What a file may not ask for: to import a module by its name, to repeat layers.
+_REFUSED = ("megatron_config", "layer_replication")
+_PATTERNS = ("target_modules", "exclude_modules", "layers_pattern")
+_MOST_CONFIG = 2**24
+_MOST_RANK = 2**16
 _MISFIT = (
     "The adapter's weights do not fit the layers of its base model. The base must be "
     "the model that the adapter was trained on."
@@ -65,7 +72,14 @@ def adapter_parameters(config: Any) -> dict[str, Any]:
 
 
 def adapter_config(parameters: Mapping[str, Any]) -> Any:
-    """Return the ``peft.LoraConfig`` of such parameters."""
+    """Return the ``peft.LoraConfig`` of such parameters, which a file may hold.
+
+    Raises
+    ------
+    ValueError
+        If they are another adapter's, or ask for what a file may not.
+    """
+    _check_parameters(parameters)
     return _peft().PeftConfig.from_peft_type(**parameters)
 
 
@@ -156,6 +170,7 @@ def write_adapter(folder: str | PathLike[str], adapter: SavedAdapter) -> None:
     """Write an adapter as peft does, with its base's fingerprint beside its weights."""
     config = copy.deepcopy(adapter.config)
     config.inference_mode = True
+    _name_modules(config, adapter.weights)
     config.base_model_name_or_path, config.revision = adapter.base, None
     if "@" in adapter.base and not Path(adapter.base).exists():
         name, _, config.revision = adapter.base.rpartition("@")
@@ -182,29 +197,100 @@ def holds_adapter(folder: str | PathLike[str]) -> bool:
 
 def read_adapter(folder: str | PathLike[str]) -> SavedAdapter:
     """Read what `write_adapter` or peft wrote; nothing but safetensors and JSON."""
-    config = _peft().PeftConfig.from_pretrained(str(folder))
+    peft, file = _peft(), Path(folder) / _CONFIG
+    parameters = parsed_json(read_whole(file, _MOST_CONFIG), str(file))
     path = Path(folder) / _WEIGHTS
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(
             f"Expected the adapter's weights in {str(path)!r}, but there is no such "
             "file. Weights in other formats than safetensors are not read."
         )
+    open_regular(path).close()
     try:
         weights = {
             name.removeprefix(_PREFIX): weight
             for name, weight in load_file(path).items()
         }
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"Expected safetensors weights, but {str(path)!r} is damaged. Save the "
             "adapter, or download it, again."
         ) from error
-    base = str(config.base_model_name_or_path)
-    if config.revision is not None:
-        base = f"{base}@{config.revision}"
+    try:
+        _check_parameters(parameters, _PATTERNS)
+        config = peft.PeftConfig.from_peft_type(**parameters)
+        _name_modules(config, weights)
+        base, revision = config.base_model_name_or_path, config.revision
+        if not isinstance(base, str) or not isinstance(revision, str | None):
+            raise TypeError(f"its base model is {base!r}")
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"Expected the configuration of a LoRA adapter in {str(file)!r}, but "
+            f"{error}. Save the adapter, or download it, again."
+        ) from error
+    base = base if revision is None else f"{base}@{revision}"
     return SavedAdapter(base, config, weights, metadata.get("base_fingerprint"))
+
+
+def _check_parameters(parameters: Any, unread: Iterable[str] = ()) -> None:
+    """Raise ValueError where an adapter's parameters ask for what a file may not.
+
+    A regular expression may take for ever to match; ``unread`` ones are not matched.
+    """
+    if not isinstance(parameters, Mapping) or parameters.get("peft_type") != "LORA":
+        raise ValueError("it is no adapter of the kind LORA")
+    if asked := [name for name in _REFUSED if parameters.get(name)]:
+        raise ValueError(f"it asks for {asked[0]}, which a file may not")
+    rank, alpha = parameters.get("r", 1), parameters.get("lora_alpha", 1)
+    if type(rank) is not int or not 0 < rank <= _MOST_RANK:
+        raise ValueError(f"its rank is {rank!r}")
+    if type(alpha) not in (int, float):
+        raise ValueError(f"its lora_alpha is {alpha!r}")
+    patterns = {
+        **{name: parameters.get(name) for name in (*_PATTERNS, "modules_to_save")},
+        "rank_pattern": list(parameters.get("rank_pattern") or ()),
+        "alpha_pattern": list(parameters.get("alpha_pattern") or ()),
+    }
+    for name, given in patterns.items():
+        texts = [given] if isinstance(given, str) else given or ()
+        if not isinstance(texts, list | set | tuple):
+            raise ValueError(f"its {name} is {given!r}")
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"its {name} is {given!r}")
+            if name not in unread and not _is_tame(text):
+                raise ValueError(
+                    f"its {name} is {text!r}, a regular expression that might take for "
+                    "ever. List the names of modules there"
+                )
+
+
+def _is_tame(pattern: str) -> bool:
+    r"""Return whether matching a regular expression takes little time on any name.
+
+    >>> _is_tame(r".*\.(q|v)_proj"), _is_tame("(a+)+"), _is_tame(".*.*.*.*.*x")
+    (True, False, False)
+    """
+    plain = re.sub(r"\\\D|\[\^?.[^]]*\]", "x", pattern)
+    repeats = re.findall(r"[*+{]", plain)
+    is_nested = re.search(r"\)\s*[*+{]", plain) or re.search(r"\\\d|\(\?P?[=<!]", plain)
+    return len(pattern) <= 500 and len(repeats) <= 4 and not is_nested
+
+
+def _name_modules(config: Any, weights: Iterable[str]) -> None:
+    """Name the modules that an adapter has weights for, where a pattern does.
+
+    So a pattern from a file is never matched.
+    """
+    given = [getattr(config, name) for name in _PATTERNS]
+    texts = [text for text in given if isinstance(text, str) and text != "all-linear"]
+    if not texts and config.layers_pattern is None:
+        return
+    names = {name.partition(".lora_")[0] for name in weights if ".lora_" in name}
+    config.target_modules = names
+    config.exclude_modules = config.layers_pattern = config.layers_to_transform = None
 
 
 def _peft() -> Any:

@@ -72,9 +72,24 @@ class Ensemble:
         for i, member in enumerate(self.members):
             member.save(_folder(folder, i))
 
+    def merged(self) -> Ensemble:
+        """Return a copy whose members have no adapters.
+
+        Returns
+        -------
+        models : Ensemble
+            What `LanguageModel.merged` makes of each member.
+        """
+        return Ensemble(tuple(member.merged() for member in self.members))
+
     @classmethod
     def load(
-        cls, folder: str | PathLike[str], *, device: str | None = None
+        cls,
+        folder: str | PathLike[str],
+        *,
+        device: str | None = None,
+        base: str | PathLike[str] | None = None,
+        local_files_only: bool = False,
     ) -> Self | LanguageModel:
         """Load what `save` wrote.
 
@@ -84,15 +99,25 @@ class Ensemble:
             The folder.
         device : str, default=None
             As for `LanguageModel.load`.
+        base : str or PathLike, default=None
+            As for `LanguageModel.load`.
+        local_files_only : bool, default=False
+            As for `LanguageModel.load`.
 
         Returns
         -------
         models : Ensemble or LanguageModel
             The copies; or the model alone, if there is but one.
         """
-        members = [LanguageModel.load(folder, device=device)]
+
+        def load(folder: str | PathLike[str]) -> LanguageModel:
+            return LanguageModel.load(
+                folder, device=device, base=base, local_files_only=local_files_only
+            )
+
+        members = [load(folder)]
         while (below := _folder(folder, len(members))).is_dir():
-            members.append(LanguageModel.load(below, device=device))
+            members.append(load(below))
         return cls(tuple(members)) if len(members) > 1 else members[0]
 
 

@@ -74,7 +74,12 @@ class LanguageModel:
 
     @classmethod
     def load(
-        cls, model: str | PathLike[str] | None = None, *, device: str | None = None
+        cls,
+        model: str | PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        base: str | PathLike[str] | None = None,
+        local_files_only: bool = False,
     ) -> Self:
         """Load a model and its tokenizer.
 
@@ -88,6 +93,11 @@ class LanguageModel:
         device : str, default=None
             Where it runs, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there
             is one.
+        base : str or PathLike, default=None
+            The base model of an adapter, where it is not what the adapter's folder
+            names: because it was moved, or is elsewhere on this machine.
+        local_files_only : bool, default=False
+            Whether a name on the hub is looked up among downloaded files alone.
 
         Returns
         -------
@@ -101,33 +111,49 @@ class LanguageModel:
         ImportError
             If the package that a ``.gguf`` file or an adapter needs is missing.
         ValueError
-            If it is no causal language model, or its files can't be read; if an
-            adapter's base cannot be loaded, or is another model than when the adapter
-            was saved.
+            If it is no causal language model, its files can't be read, or they ask
+            for code or files from elsewhere; if an adapter's base cannot be loaded, or
+            is another model than when the adapter was saved.
         """
         if model is not None and _adapter.holds_adapter(model):
-            return cls._load_adapted(model, device)
+            return cls._load_adapted(model, device, base, local_files_only)
+        if base is not None:
+            raise ValueError(
+                f"base={str(base)!r} is for a folder with an adapter, but {model!r} is "
+                "a whole model. Leave it out."
+            )
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        lm = cls(*load_pretrained(find_source(model), place))
+        source = find_source(model, local_files_only=local_files_only)
+        lm = cls(*load_pretrained(source, place))
         if model is not None and Path(model).exists():
             model = str(Path(model).resolve())
         lm._origin = {"model": model, "device": device}
         return lm
 
     @classmethod
-    def _load_adapted(cls, folder: str | PathLike[str], device: str | None) -> Self:
+    def _load_adapted(
+        cls,
+        folder: str | PathLike[str],
+        device: str | None,
+        base: str | PathLike[str] | None,
+        local_files_only: bool,
+    ) -> Self:
         """Load the adapter in a folder, over its base."""
         saved = _adapter.read_adapter(folder)
+        named = saved.base if base is None else base
         try:
-            base = cls.load(saved.base, device=device)
+            if Path(named).is_dir() and _adapter.holds_adapter(named):
+                raise ValueError("It is an adapter itself.")
+            under = cls.load(named, device=device, local_files_only=local_files_only)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"{str(folder)!r} holds an adapter of the model {saved.base!r}, which "
-                f"could not be loaded. Put it there, or name another place in "
-                "adapter_config.json."
+                f"{str(folder)!r} holds an adapter of the model {str(named)!r}, which "
+                f"could not be loaded ({str(error).rstrip('.')}). Name the folder or "
+                "the name that the model has now: liftlearn.load(folder, base=...) or "
+                "LanguageModel.load(folder, base=...)."
             ) from error
-        base._check_fingerprint(saved.fingerprint)
-        return base._ready_with(saved.config, saved.weights)
+        under._check_fingerprint(saved.fingerprint)
+        return under._ready_with(saved.config, saved.weights)
 
     @property
     def preferences(self) -> dict[str, Any]:
@@ -169,8 +195,8 @@ class LanguageModel:
         """Save the model and its tokenizer as a folder that `load` reads.
 
         Of a model with an adapter the adapter alone is saved, in peft's format, if its
-        base was loaded from a folder or the hub; the base must stay there. Save
-        ``merged()`` for a folder that needs no other.
+        base was loaded from a folder or the hub; the base must stay there, or be named
+        to `load`. Save ``merged()`` for a folder that needs no other.
 
         Parameters
         ----------
@@ -323,8 +349,9 @@ class LanguageModel:
             name = self._origin and self._origin["model"]
             raise ValueError(
                 f"The weights of the model {name or 'embedded in liftlearn'!r} are "
-                "others than when it was saved. Put the former ones back, or "
-                "fine-tune again."
+                "others than when it was saved. Put the former ones back, name the "
+                "model that was fine-tuned with load(folder, base=...), or fine-tune "
+                "again."
             )
 
     def prompt_tokens(self, prompts: Sequence[str], n_more: int = 0) -> list[list[int]]:
@@ -578,6 +605,14 @@ def _loaded_again(
 ) -> LanguageModel:
     # A GPU's number means nothing on another machine.
     device = "cpu" if origin["device"] == "cpu" else None
-    lm = kind.load(origin["model"], device=device)
+    try:
+        lm = kind.load(origin["model"], device=device)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The pickle leaves out the weights of {origin['model']!r}, which could "
+            f"not be loaded here ({str(error).rstrip('.')}). Put the model there; or "
+            "save the estimator with save(folder, merged=True), or load what save "
+            "wrote with liftlearn.load(folder, base=...)."
+        ) from error
     lm._check_fingerprint(mark)
     return lm

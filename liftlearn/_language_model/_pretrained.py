@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -13,15 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
 from liftlearn._language_model._reader import check_reading
 from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
+from liftlearn._language_model._untrusted import (
+    BoundedBuilding,
+    check_config,
+    check_folder,
+)
 
 # One model's module, which imports what those of all models do.
 _WHAT_MODELS_IMPORT = "transformers.models.llama.modeling_llama"
@@ -55,8 +65,13 @@ class Source:
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
-def find_source(model: str | PathLike[str] | None) -> Source:
-    """Return where the model is that the user named."""
+def find_source(
+    model: str | PathLike[str] | None, *, local_files_only: bool = False
+) -> Source:
+    """Return where the model is that the user named.
+
+    A name on the hub is that of a folder in its cache, if only local files may be read.
+    """
     if model is None:
         return Source(str(resources.files("liftlearn") / "embedded"))
     path = Path(model)
@@ -78,6 +93,8 @@ def find_source(model: str | PathLike[str] | None) -> Source:
             f"{name!r} does not exist."
         )
     name, _, revision = name.partition("@")
+    if local_files_only:
+        return Source(str(_cached_folder(name, revision or None)))
     return Source(name, revision=revision or None)
 
 
@@ -88,6 +105,20 @@ def _states(paths: list[Path]) -> tuple[tuple[Any, ...], ...]:
         (name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
         for name, s in states
     )
+
+
+def _cached_folder(name: str, revision: str | None) -> Path:
+    """Return where a model of the hub has been downloaded to.
+
+    transformers could look there, too, but its hub client opens a connection then.
+    """
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(found, str):
+        raise FileNotFoundError(
+            f"Expected a folder or a downloaded model, but {name!r} is neither, and "
+            "only local files are read here."
+        )
+    return Path(found).parent
 
 
 def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
@@ -114,9 +145,14 @@ def _load(source: Source, device: str) -> tuple[Any, Any]:
         how = {"quantization_config": unpacked}
     with _explained(source), no_bars():
         import_whole(_WHAT_MODELS_IMPORT)
-        model, notes = AutoModelForCausalLM.from_pretrained(
-            source.name, dtype=torch.float32, output_loading_info=True, **options, **how
-        )
+        with _checked(source, options):
+            model, notes = AutoModelForCausalLM.from_pretrained(
+                source.name,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **options,
+                **how,
+            )
         tokenizer = AutoTokenizer.from_pretrained(source.name, **options)
     if missing := sorted(notes["missing_keys"]):
         raise ValueError(
@@ -128,6 +164,22 @@ def _load(source: Source, device: str) -> tuple[Any, Any]:
         merge(model)
     check_reading(model.eval())
     return ready_to_score(model).to(device), tokenizer
+
+
+def _checked(source: Source, options: dict[str, Any]) -> AbstractContextManager[Any]:
+    """Check what a model's files ask for; return in what to build the model."""
+    if source.gguf:
+        return nullcontext()
+    if Path(source.name).is_dir():
+        return BoundedBuilding(check_folder(Path(source.name)))
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source.name, **options)
+    except OSError as error:  # which loading will explain
+        if isinstance(error.__cause__, LocalEntryNotFoundError):
+            options["local_files_only"] = True  # there is no connection to wait for
+        return nullcontext()
+    check_config(config)
+    return nullcontext()
 
 
 @contextmanager

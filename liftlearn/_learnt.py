@@ -1,0 +1,238 @@
+"""What a fitted estimator must hold to predict, checked before it is let out of a file.
+
+An estimator goes in, without its language model; what does not fit together raises.
+So a file that was made up fails at loading, and not later in a prediction.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from liftlearn._answers import LabelAnswers, NumberAnswers
+from liftlearn._cells import WRITERS
+from liftlearn._columns import Column
+from liftlearn._decoder import LabelDecoder, NumberDecoder
+from liftlearn._encoder import RowEncoder
+from liftlearn._finetuner import FineTuner
+from liftlearn._numbers import Scale
+
+# More wordings of a row than any use has: they are all written before one is read.
+_MOST_WORDINGS = 10_000
+
+_WRITER: Any = Union[tuple(WRITERS.values())]  # noqa: UP007 (of a computed list)
+
+# What each class that is no dataclass must have learnt to predict; it may have more.
+_LEARNT: dict[type, dict[str, Any]] = {
+    LabelAnswers: {"classes": NDArray[Any], "texts": list[str]},
+    NumberAnswers: {
+        "texts": list[str],
+        "low": float,
+        "high": float,
+        "numbers": NDArray[np.float64],
+        "_scale": Scale,
+        "_dither": float,
+    },
+    LabelDecoder: {
+        "classes_": NDArray[Any],
+        "answers_": LabelAnswers,
+        "class_prior_": NDArray[np.float64],
+        "temperature_": float,
+        "n_wordings_": int,
+    },
+    NumberDecoder: {"answers_": NumberAnswers, "n_wordings_": int},
+    RowEncoder: {
+        "n_features_in_": int,
+        "columns_": str,
+        "numbers_": str,
+        "question_": str,
+        "digits_": int,
+        "jitter_": float,
+        "shuffle_columns_": bool,
+        "_fields": list[int],
+        "column_kinds_": dict[Any, str],
+        "_columns": list[Column],
+        "_ways": list[str],
+        "_cut": set[int],
+        "_labels": list[str],
+        "_blanks": list[str],
+        "_writers": list[_WRITER],
+    },
+    FineTuner: {"history_": list[dict[str, Any]]},
+}
+
+
+def check_learnt(estimator: Any) -> None:
+    """Raise unless an estimator's parts are whole, of their classes, and fit together.
+
+    Raises
+    ------
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError
+        If they do not.
+    """
+    if not hasattr(estimator, "_parts"):
+        raise TypeError(f"expected an estimator, found {type(estimator).__name__}")
+    name = type(estimator).__name__
+    for part, cls in estimator._parts.items():
+        fitted, given = getattr(estimator, f"{part}_"), getattr(estimator, part)
+        _check_type(fitted, cls, f"{name}.{part}_")
+        _check_type(given, cls | None, f"{name}.{part}")
+        _check_has(fitted, _LEARNT[cls], f"{name}.{part}_")
+    _check_inside(estimator, name)
+    _check_encoder(estimator)
+    _check_decoder(estimator)
+
+
+def _check_inside(value: Any, where: str) -> None:
+    """Check the types of all attributes of all objects inside of a value."""
+    if isinstance(value, BaseEstimator):
+        _check_parameters(value)
+    hints = _LEARNT.get(type(value), {})
+    if isinstance(value, (Scale, *WRITERS.values())):
+        hints = get_type_hints(type(value))
+    if isinstance(value, BaseEstimator) or hints:
+        for name, inner in vars(value).items():
+            _check_type(inner, hints.get(name, Any), f"{where}.{name}")
+            _check_inside(inner, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _check_inside(inner, f"{where}[{i}]")
+    if isinstance(value, Scale):
+        _check_scale(value, where)
+    elif isinstance(value, LabelAnswers | NumberAnswers):
+        _check_has(value, hints, where)
+
+
+def _check_parameters(part: BaseEstimator) -> None:
+    """Check the parameters of a part, and the values that stand in for them."""
+    part._validate_params()
+    in_use = copy.copy(part)
+    for name in part.get_params(deep=False):
+        setattr(in_use, name, getattr(part, f"{name}_", getattr(part, name)))
+    in_use._validate_params()
+
+
+def _check_has(part: Any, hints: Mapping[str, Any], where: str) -> None:
+    if missing := sorted(hints.keys() - vars(part).keys()):
+        raise AttributeError(f"{where} has no {missing[0]}")
+
+
+def _check_type(value: Any, hint: Any, where: str) -> None:
+    if not _fits(value, hint):
+        raise TypeError(f"{where} is a {type(value).__name__}, not {hint}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value is of a type as it is written in annotations.
+
+    >>> _fits([1, 2], list[int]), _fits([1, "2"], list[int]), _fits(None, int | None)
+    (True, False, True)
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, kind) for kind in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(v, inner[0]) for v in value)
+    if origin is set:
+        return isinstance(value, set) and all(_fits(v, inner[0]) for v in value)
+    if origin is tuple and inner[-1] is Ellipsis:
+        return isinstance(value, tuple) and all(_fits(v, inner[0]) for v in value)
+    if origin is tuple:
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(inner)
+            and all(map(_fits, value, inner))
+        )
+    if origin in (dict, Mapping):
+        key, item = inner
+        return isinstance(value, dict) and all(
+            _fits(k, key) and _fits(v, item) for k, v in value.items()
+        )
+    if origin is np.ndarray:
+        of_any = inner[1] == np.dtype[Any]
+        return isinstance(value, np.ndarray) and (
+            of_any or value.dtype == get_args(inner[1])[0]
+        )
+    if hint in (int, float):
+        kind = Integral if hint is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    kinds = (bool, np.bool_) if hint is bool else hint
+    return hint is Any or isinstance(value, kinds)
+
+
+def _check_scale(scale: Scale, where: str) -> None:
+    for ends in (scale.knots, scale.positions):
+        if ends.ndim != 1 or not len(ends) or not np.isfinite(ends).all():
+            raise ValueError(f"{where} has no finite knots")
+        if (np.diff(ends) < 0).any():
+            raise ValueError(f"{where} does not increase")
+    if len(scale.knots) != len(scale.positions):
+        raise ValueError(f"{where} has other knots than positions")
+
+
+def _check_encoder(estimator: Any) -> None:
+    """Check that the encoder reads as many columns as the estimator was fitted on."""
+    encoder = estimator.encoder_
+    n_columns, n_words = len(encoder._ways), len(encoder._labels)
+    n_extra = len(encoder._writers) - n_columns  # the sizes of curves
+    names = getattr(estimator, "feature_names_in_", encoder._ways)
+    counts = {estimator.n_features_in_, encoder.n_features_in_, len(names)}
+    if counts != {n_columns}:
+        raise ValueError(f"the encoder reads {n_columns} columns, not {counts}")
+    if not 0 <= n_extra <= n_words - n_columns:
+        raise ValueError(f"the encoder writes {n_extra} columns more than it reads")
+    if len(encoder._columns) != n_columns:
+        raise ValueError("the encoder does not know what each column is")
+    if len(encoder._blanks) != len(encoder._writers):
+        raise ValueError("the encoder has not a word for each column's missing cells")
+    if not all(0 <= field < n_columns for field in encoder._fields):
+        raise ValueError("the encoder's template has a field without a column")
+    digits = {getattr(writer, "digits", 0) for writer in encoder._writers}
+    if not digits <= {0, encoder.digits_}:
+        raise ValueError(f"the encoder writes {digits} digits, not {encoder.digits_}")
+
+
+class _Even:
+    """Stands in for a language model to which all answers are equally probable."""
+
+    def score(
+        self, prompts: Sequence[str], answers: Sequence[str]
+    ) -> NDArray[np.float64]:
+        return np.full((len(prompts), len(answers)), -np.log(len(answers)))
+
+
+def _check_decoder(estimator: Any) -> None:
+    """Check that the decoder makes a prediction of scores."""
+    decoder = estimator.decoder_
+    answers = decoder.answers_
+    if decoder.n_wordings_ > _MOST_WORDINGS:
+        raise ValueError(f"{decoder.n_wordings_} wordings of a row are too many")
+    if not answers.texts or len({*answers.texts}) < len(answers.texts):
+        raise ValueError("the answers are none, or not distinct")
+    if isinstance(answers, LabelAnswers):
+        _check_type(estimator.classes_, NDArray[Any], "classes_")
+        for classes in (estimator.classes_, decoder.classes_, answers.classes):
+            if np.shape(classes) != (len(answers.texts),):
+                raise ValueError("there are not as many classes as answers")
+        with np.errstate(all="ignore"):
+            predicted = decoder.predict_proba(_Even(), [""])
+        is_right = np.isclose(predicted.sum(), 1.0) and len(decoder.class_prior_) > 0
+    else:
+        if answers.numbers.shape != (len(answers.texts),):
+            raise ValueError("there are not as many numbers as answers")
+        with np.errstate(all="ignore"):
+            predicted = decoder.predict(_Even(), [""])
+        is_right = answers.low <= predicted[0] <= answers.high
+    if not is_right or not np.isfinite(predicted).all():
+        raise ValueError("the decoder makes no prediction of even scores")
+    scores = getattr(estimator, "conformity_scores_", np.zeros(0))
+    _check_type(scores, NDArray[np.float64], "conformity_scores_")
+    if np.ndim(scores) != 1 or not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("conformity_scores_ are not in [0, 1]")
