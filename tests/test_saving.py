@@ -714,7 +714,7 @@ def test_a_newer_format_asks_for_an_upgrade(classifier, folder):
 def test_an_earlier_format_is_not_read_but_saved_over(classifier, folder):
     rewrite(folder, format=2)
 
-    with pytest.raises(ValueError, match="earlier version.* format 2; .* again"):
+    with pytest.raises(ValueError, match=r"earlier version.* format 2; .* again"):
         liftlearn.load(folder)
 
     classifier.save(folder)
