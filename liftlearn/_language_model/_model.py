@@ -20,7 +20,7 @@ from liftlearn._language_model._pretrained import (
     no_bars,
     ready_to_score,
 )
-from liftlearn._language_model._reader import Read, Reader
+from liftlearn._language_model._reader import Read, Reader, n_most_tokens
 from liftlearn._language_model._scorer import AnswerScorer, Trie
 
 # Tokens that one pass over prompts holds at the most, with those of the answers.
@@ -346,7 +346,7 @@ class LanguageModel:
             start = start[:-1]
         # There must be something to answer to: an empty prompt is read as an end mark.
         tokens = [start + ids or [end] for ids in self._tokens(prompts)]
-        limit = getattr(self.model.config, "max_position_embeddings", None) or np.inf
+        limit = n_most_tokens(self.model) or np.inf
         for row, ids in enumerate(tokens):
             if len(ids) + n_more > limit:
                 raise ValueError(

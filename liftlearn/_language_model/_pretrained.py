@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
-from liftlearn._language_model._reader import check_reading
+from liftlearn._language_model._trial import find_manner
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
         )
     if adapter_of(model) is not None:  # transformers has loaded one from the hub
         merge(model)
-    check_reading(model.eval())
+    find_manner(model.eval())
     return ready_to_score(model).to(device), tokenizer
 
 
