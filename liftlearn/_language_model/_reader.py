@@ -252,6 +252,14 @@ def trimmed(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return ids[:, -n_tokens:], mask[:, -n_tokens:]
 
 
+def own_logits(model: Any, ids: Tensor) -> Tensor:
+    """Return what a model itself says of one row of tokens."""
+    takes = inspect.signature(model.forward).parameters
+    options = {"use_cache": False} if "use_cache" in takes else {}
+    logits: Tensor = model(input_ids=ids[None], **options).logits[0]
+    return logits
+
+
 def text_config(model: Any) -> Any:
     """Return the configuration of what reads text, where a model reads more."""
     return model.config.get_text_config(decoder=True)

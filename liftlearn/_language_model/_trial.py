@@ -8,7 +8,6 @@ model itself is refused.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +24,7 @@ from liftlearn._language_model._reader import (
     bases,
     head_logits,
     n_most_tokens,
+    own_logits,
     text_config,
     turn_of_positions,
 )
@@ -33,7 +33,7 @@ from liftlearn._language_model._reader import (
 # a tiny model beyond any likely window, a large one in a moment.
 _TRIAL_PRODUCTS = 20_000_000
 _LEAST_TOKENS, _MOST_TOKENS = 24, 320
-# Where attention goes by blocks of tokens, more are read if they cost no more than this.
+# Where attention goes by blocks of tokens, more are read, at no more than this cost.
 _MOST_PRODUCTS = 1_000_000_000
 _BLOCKS = ("index_topk", "compress_rate", "block_size", "lsh_attn", "local_attn")
 # How far logits may differ: by a part of what a row's beginning changes in them, and of
@@ -45,7 +45,7 @@ _BATCHES: tuple[Batches, ...] = ("any rows", "equal lengths", "single rows")
 _NAME = "_liftlearn_manner"
 
 
-class Unreadable(ValueError):
+class UnreadableModelError(ValueError):
     """A model that can't be read right."""
 
 
@@ -60,7 +60,7 @@ def find_manner(model: Any) -> Manner:
 
     Raises
     ------
-    Unreadable
+    UnreadableModelError
         If there is no way to read what the model itself says.
     """
     was_training = model.training
@@ -97,19 +97,19 @@ class _Trial:
         """Return how the model is read."""
         half = self._rows.shape[1] // 2
         if not self._agree(self._own[0, :half], self._own[1, :half]):
-            raise Unreadable(
+            raise UnreadableModelError(
                 f"{self._kind} reads text in both directions. Expected a causal "
                 "language model, in which a token depends on those before it alone."
             )
         short = self._rows[1, : self._n_short]
         if not self._agree(self._logits(short), self._own[1, : self._n_short]):
-            raise Unreadable(
+            raise UnreadableModelError(
                 f"{self._kind} reads the same text otherwise when more follows it, so "
                 "that its answers have no definite probability. Use another model."
             )
         plain = next(filter(self._reads_rows, self._plain_manners()), None)
         if plain is None:
-            raise Unreadable(
+            raise UnreadableModelError(
                 f"{self._kind} makes its logits in a way that liftlearn doesn't know. "
                 "Use another model, or report this one."
             )
@@ -227,11 +227,7 @@ class _Trial:
         return read if is_right else None
 
     def _logits(self, row: Tensor) -> Tensor:
-        """Return what the model itself says of one row."""
-        takes = inspect.signature(self._model.forward).parameters
-        options = {"use_cache": False} if "use_cache" in takes else {}
-        logits: Tensor = self._model(input_ids=row[None], **options).logits[0]
-        return logits.float()
+        return own_logits(self._model, row).float()
 
     def _logits_of(self, manner: Manner, hidden: Tensor) -> Tensor:
         return head_logits(self._model, hidden, is_whole=manner.whole).float()
