@@ -53,7 +53,8 @@ def lora(model: Any) -> Any:
     """
     excluded = _unfit_layers(model)
     if any(hasattr(module, "A_log") for module in model.modules()):
-        excluded += _STATE_SPACE_LAYERS
+        ends = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        excluded += [name for name in _STATE_SPACE_LAYERS if name in ends]
     return _peft().LoraConfig(
         r=16,
         lora_alpha=32,
@@ -232,9 +233,7 @@ def _unfit_layers(model: Any) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
     }
-    hooks = [
-        layer.register_forward_hook(watch(name)) for name, layer in layers.items()
-    ]
+    hooks = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
     try:
         _read_a_little(model)
     finally:

@@ -22,7 +22,6 @@ from liftlearn._language_model._adapter import adapter_of, merge
 from liftlearn._language_model._reader import bases
 from liftlearn._language_model._trial import UnreadableModelError, find_manner
 
-
 _WANTED = (
     "Expected a folder with config.json, safetensors weights and tokenizer files, a "
     ".gguf file, or the name of a model on the Hugging Face hub, which needs a "
@@ -234,7 +233,10 @@ def _check_tokenizer(tokenizer: Any, model: Any) -> None:
     decoder = tokenizer.added_tokens_decoder
     control = {token for token, added in decoder.items() if added.special}
     written = set(tokenizer.get_vocab().values()) - control
-    written |= {*tokenizer("", split_special_tokens=True)["input_ids"], tokenizer.eos_token_id or 0}
+    written |= {
+        *tokenizer("", split_special_tokens=True)["input_ids"],
+        tokenizer.eos_token_id or 0,
+    }
     n_known = len(model.get_input_embeddings().weight)
     if max(written) >= n_known:
         raise UnreadableModelError(
