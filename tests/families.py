@@ -350,8 +350,8 @@ Each line is a tiny model with random weights, made and loaded by \
 Some things show only in rows longer than those tried. A window in the configuration, \
 or in a mask among the model's buffers, rules out trees and shared beginnings. Sparse \
 attention over more tokens than were tried rules out padding and caches. LongRoPE \
-models read rows on either side of their original length in separate passes, and a row that \
-crosses it within the answers without a cache.
+models read rows on either side of their original length in separate passes, and a row \
+that crosses it within the answers without a cache.
 
 | family | rows in a pass | reads on | shared beginning | tree | default adapter |
 | --- | --- | --- | --- | --- | --- |

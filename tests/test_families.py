@@ -40,7 +40,7 @@ THOROUGH = [
 REFUSED = {
     "bert": "reads text in both directions",
     "deepseek_v32": "reads the same text otherwise when more follows",
-    "reformer": "reads text in both directions",
+    "reformer": "something else of the same text each time",
     "xlm": "reads text in both directions",
     "xlnet": "reads text in both directions",
 }

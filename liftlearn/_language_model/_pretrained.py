@@ -28,8 +28,8 @@ _WANTED = (
     "connection the first time."
 )
 _WANTED_TOKENIZER = (
-    "Expected the files of the model's tokenizer beside its weights, as "
-    "tokenizer.save_pretrained writes them."
+    "Expected a folder with the files of the model's tokenizer, as "
+    "tokenizer.save_pretrained writes them, beside the weights."
 )
 _OWN_CONFIG = "Expected the config.json that was saved with the weights."
 # Positions and masks that older versions of transformers saved with the weights.

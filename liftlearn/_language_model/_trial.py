@@ -95,23 +95,14 @@ class _Trial:
 
     def manner(self) -> Manner:
         """Return how the model is read."""
-        half = self._rows.shape[1] // 2
-        if not self._agree(self._own[0, :half], self._own[1, :half]):
-            raise UnreadableModelError(
-                f"{self._kind} reads text in both directions. Expected a causal "
-                "language model, in which a token depends on those before it alone."
-            )
-        short = self._rows[1, : self._n_short]
-        if not self._agree(self._logits(short), self._own[1, : self._n_short]):
-            raise UnreadableModelError(
-                f"{self._kind} reads the same text otherwise when more follows it, so "
-                "that its answers have no definite probability. Use another model."
-            )
-        plain = next(filter(self._reads_rows, self._plain_manners()), None)
+        plain = None
+        if self._agree(self._logits(self._rows[0]), self._own[0]):
+            self._check_own()
+            plain = next(filter(self._reads_rows, self._plain_manners()), None)
         if plain is None:
             raise UnreadableModelError(
-                f"{self._kind} makes its logits in a way that liftlearn doesn't know. "
-                "Use another model, or report this one."
+                f"{self._kind} says something else of the same text each time it reads "
+                "it. Use another model."
             )
         manner = replace(plain, goes_on=True)
         if not self._succeeds(self._goes_on, manner):
@@ -124,6 +115,21 @@ class _Trial:
             self._reads_trees, trees
         )
         return replace(manner, skips=can_skip, reads_trees=can_read_trees)
+
+    def _check_own(self) -> None:
+        """Refuse a model in which a token hears of those behind it."""
+        half, n_short = self._rows.shape[1] // 2, self._n_short
+        if not self._agree(self._own[0, :half], self._own[1, :half]):
+            raise UnreadableModelError(
+                f"{self._kind} reads text in both directions. Expected a causal "
+                "language model, in which a token depends on those before it alone."
+            )
+        short = self._logits(self._rows[1, :n_short])
+        if not self._agree(short, self._own[1, :n_short]):
+            raise UnreadableModelError(
+                f"{self._kind} reads the same text otherwise when more follows it, so "
+                "that its answers have no definite probability. Use another model."
+            )
 
     def _plain_manners(self) -> Iterator[Manner]:
         """Yield ways to read with no cache, the best ones first."""
