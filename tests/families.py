@@ -212,7 +212,7 @@ FAMILIES = {
     "persimmon": {},
     "phi": {"num_key_value_heads": 2},
     "phi3": {},
-    "phi3, LongRoPE": long_rope(8),
+    "phi3, LongRoPE": {"original_max_position_embeddings": 55, **long_rope(8)},
     "phimoe": {},
     "phimoe, LongRoPE": long_rope(8),
     "plbart": {},
