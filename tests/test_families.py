@@ -1,9 +1,19 @@
 """The laws of scoring, for each family of models and each kind of tokenizer."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from conftest import byte_tokenizer, saved
+from conftest import saved
+from families import (
+    ANSWERS,
+    FAMILIES,
+    PROMPTS,
+    bytes_without_start,
+    made,
+    tuned_scores,
+)
 from tokenizers import (
     Regex,
     Tokenizer,
@@ -17,40 +27,22 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
 from liftlearn._language_model import AnswerScorer
-from liftlearn._language_model._reader import Reader
+from liftlearn._language_model._reader import Reader, own_logits
+from liftlearn._language_model._trial import reader_of
 
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.3,
-}
-# What a family calls its sizes, or has beside them; windows are shorter than prompts.
-FAMILIES = {
-    "llama": {},
-    "mistral": {"sliding_window": 8},
-    "qwen2": {},
-    "qwen3": {},
-    "gemma2": {"sliding_window": 8, "final_logit_softcapping": 0.5},
-    "gemma3_text": {"sliding_window": 8},
-    "phi": {"num_key_value_heads": 2},
-    "phi3": {},
-    "gpt2": {},
-    "gpt_neox": {},
-    "gptj": {"rotary_dim": 8},
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},
-    "bloom": {},
-    "falcon": {"alibi": False},
-    "falcon with alibi": {"alibi": True},
-    "smollm3": {},
-    "cohere": {"logit_scale": 0.25},
-    "granite": {"logits_scaling": 4.0},
-    "mamba": {},
-    "falcon_h1": {"lm_head_multiplier": 0.5, "mamba_d_ssm": 32, "mamba_n_heads": 2},
+# Families of which every law is tried; of the others that scores are exact.
+THOROUGH = [
+    *("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi", "phi3"),
+    *("gpt2", "gpt_neox", "gptj", "opt", "bloom", "falcon", "falcon, with ALiBi"),
+    *("smollm3", "cohere", "granite", "mamba", "falcon_h1", "gpt_neo", "bart"),
+    *("rwkv", "lfm2", "modernbert-decoder"),
+]
+REFUSED = {
+    "bert": "reads text in both directions",
+    "deepseek_v32": "reads the same text otherwise when more follows",
+    "reformer": "something else of the same text each time",
+    "xlm": "reads text in both directions",
+    "xlnet": "reads text in both directions",
 }
 TEXT = [
     "age is 41, job is nurse. Retired?",
@@ -77,12 +69,6 @@ def trained_tokenizer(pre_tokenizer, decoder, control, template=None):
             single=template, special_tokens=[(control["bos_token"], start)]
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **control)
-
-
-def bytes_without_start():
-    return PreTrainedTokenizerFast(
-        tokenizer_object=byte_tokenizer("<|endoftext|>"), eos_token="<|endoftext|>"
-    )
 
 
 def byte_level(split):
@@ -114,51 +100,84 @@ TOKENIZERS = {
     "sentence piece": lambda: sentence_piece("always"),
     "sentence piece at the start": lambda: sentence_piece("first"),
 }
-PROMPTS = [
-    "age is 41, job is nurse. Retired?",
-    "Retired?",
-    "x0 53 x1 7 x2 12, age is 123 and job is unknown. y?",
-]
-ANSWERS = ["1", "12", "123", "no", "not yet", "yes", "yes, last year"]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=THOROUGH)
 def family(request, tmp_path_factory):
     """Make a tiny model of each family, with one kind of tokenizer after the other."""
     kinds = list(TOKENIZERS.values())
-    tokenizer = kinds[list(FAMILIES).index(request.param) % len(kinds)]()
-    config_class = CONFIG_MAPPING[request.param.split()[0]]
-    known = config_class().to_dict().keys() | config_class.attribute_map.keys()
-    sizes = {name: size for name, size in SIZES.items() if name in known}
-    end = tokenizer.eos_token_id
-    config = config_class(
-        **{**sizes, **FAMILIES[request.param]},
-        vocab_size=len(tokenizer),
-        bos_token_id=end,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    folder = saved(config, tokenizer, tmp_path_factory.mktemp("family"))
+    tokenizer = kinds[THOROUGH.index(request.param) % len(kinds)]()
+    folder = made(request.param, tokenizer, tmp_path_factory.mktemp("family"))
     return LanguageModel.load(folder)
+
+
+@pytest.fixture(
+    scope="module", params=[name for name in FAMILIES if name not in REFUSED]
+)
+def any_family(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any_family")
+    return LanguageModel.load(made(request.param, bytes_without_start(), folder))
 
 
 def plain_scores(lm, prompts, answers):
     """Return the scores by the model's own logits, one text at a time, with no cache.
 
-    Each token of an answer competes with those that follow there in some answer.
+    Each token of an answer competes with those that follow there in some answer. What
+    the model says of a token is what it says of the text up to there.
     """
     paths = lm.trie(answers).whole
     scores = np.zeros((len(prompts), len(paths)))
     for row, prompt in enumerate(lm.prompt_tokens(prompts)):
+        says = {}
         for column, path in enumerate(paths):
-            with torch.no_grad():
-                ids = torch.tensor([[*prompt, *path]])
-                logits = lm.model(ids, use_cache=False).logits[0].double()
             for depth, token in enumerate(path):
-                here = logits[len(prompt) + depth - 1]
-                rivals = {p[depth] for p in paths if p[:depth] == path[:depth]}
-                scores[row, column] += here[token] - here[list(rivals)].logsumexp(0)
+                before = path[:depth]
+                rivals = {p[depth] for p in paths if p[:depth] == before}
+                if len(rivals) > 1:
+                    if before not in says:
+                        text = torch.tensor([*prompt, *before])
+                        with torch.no_grad():
+                            says[before] = own_logits(lm.model, text)[-1].double()
+                    here = says[before]
+                    scores[row, column] += here[token] - here[list(rivals)].logsumexp(0)
     return scores
+
+
+@pytest.mark.parametrize("shared", ["", "Among the patients of one ward, "])
+def test_any_family_scores_as_its_own_logits_say(any_family, shared, monkeypatch):
+    monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
+    prompts = [shared + prompt for prompt in PROMPTS]
+
+    together = any_family.score(prompts, ANSWERS)
+
+    expected = plain_scores(any_family, prompts, ANSWERS)
+    np.testing.assert_allclose(together, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_any_family_learns_with_its_default_adapter_in_bf16(any_family):
+    scores = tuned_scores(any_family, torch.bfloat16)
+
+    assert np.isfinite(scores).all()
+    assert not np.allclose(scores, any_family.score(PROMPTS, ANSWERS))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_family_that_cannot_be_read_right_is_refused_with_its_name(name, tmp_path):
+    made(name, bytes_without_start(), tmp_path)
+
+    with pytest.raises(ValueError, match=REFUSED[name]) as refusal:
+        LanguageModel.load(tmp_path)
+
+    assert str(tmp_path) in str(refusal.value)
+
+
+def test_the_page_of_families_has_a_line_for_each():
+    page = Path(__file__).parents[1] / "docs" / "families.md"
+    lines = page.read_text("utf-8").splitlines()
+
+    named = [line.split(" | ")[0].removeprefix("| ") for line in lines if "|" in line]
+
+    assert [name for name in named if name in FAMILIES] == list(FAMILIES)
 
 
 def test_a_family_scores_as_its_own_logits_say(family):
@@ -200,7 +219,7 @@ def test_what_rows_begin_with_does_not_change_a_familys_loss(family, monkeypatch
 
     n_shared = scorer.reader.n_shared(tokens, scorer.n_answer_tokens)
 
-    assert bool(n_shared) == scorer.reader.skips
+    assert bool(n_shared) == scorer.reader.manner.skips
     if n_shared:
         answer = torch.tensor(own)
         rest = family.padded([ids[n_shared:] for ids in tokens])
@@ -232,7 +251,7 @@ def test_a_familys_scores_do_not_depend_on_how_the_answers_are_passed_over(
     monkeypatch.setattr("liftlearn._language_model._scorer._PASS_TOKENS", 1)
     monkeypatch.setattr("liftlearn._language_model._scorer._TREE_TOKENS", 1)
     if not reads_trees:
-        monkeypatch.setattr(Reader, "reads_trees", False)
+        monkeypatch.setattr(Reader, "can_read_tree", lambda *read_and_depth: False)
 
     one_by_one = family.score(PROMPTS, ANSWERS)
 
@@ -240,12 +259,13 @@ def test_a_familys_scores_do_not_depend_on_how_the_answers_are_passed_over(
 
 
 def test_families_read_all_answers_in_one_pass_where_they_can(family, request):
-    others = ["mistral", "gemma2", "gemma3_text", "bloom", "falcon with alibi"]
-    others += ["mamba", "falcon_h1"]
+    others = ["mistral", "gemma2", "gemma3_text", "bloom", "falcon, with ALiBi"]
+    others += ["mamba", "falcon_h1", "gpt_neo", "bart", "rwkv", "lfm2"]
+    others += ["modernbert-decoder"]
 
     name = request.node.callspec.params["family"]
 
-    assert Reader(family.model).reads_trees == (name not in others)
+    assert reader_of(family.model).manner.reads_trees == (name not in others)
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)

@@ -448,7 +448,9 @@ def test_other_kinds_of_models_are_refused(llama_folder, tmp_path, config, messa
         LanguageModel.load(tmp_path)
 
 
-def test_logits_made_in_an_unknown_way_are_refused(llama_folder, monkeypatch, tmp_path):
+def test_logits_made_in_an_unknown_way_are_asked_of_the_model_itself(
+    llama_folder, monkeypatch, tmp_path
+):
     forward = LlamaForCausalLM.forward
 
     def squared(self, *args, **kwargs):
@@ -458,8 +460,31 @@ def test_logits_made_in_an_unknown_way_are_refused(llama_folder, monkeypatch, tm
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", squared)
 
-    with pytest.raises(ValueError, match="makes its logits in a way"):
-        LanguageModel.load(shutil.copytree(llama_folder, tmp_path / "squared"))
+    lm = LanguageModel.load(shutil.copytree(llama_folder, tmp_path / "squared"))
+
+    (tokens,) = lm.prompt_tokens(["x0"])
+    ends = lm.trie(["a", "b"])
+    text = torch.tensor([[*tokens, *ends.lead]])
+    own = lm.model(input_ids=text).logits[0, -1, ends.columns]
+    expected = own.log_softmax(-1)[None].detach().numpy()
+    scores = lm.score(["x0"], ["a", "b"])
+    np.testing.assert_allclose(np.sort(scores), np.sort(expected), rtol=1e-5)
+
+
+def test_a_model_that_says_something_else_each_time_is_refused(
+    llama_folder, monkeypatch, tmp_path
+):
+    forward = LlamaForCausalLM.forward
+
+    def noisy(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        output.logits = output.logits + torch.rand_like(output.logits)
+        return output
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", noisy)
+
+    with pytest.raises(ValueError, match="something else of the same text each time"):
+        LanguageModel.load(shutil.copytree(llama_folder, tmp_path / "noisy"))
 
 
 class Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from os import PathLike
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from liftlearn._files import open_regular, parsed_json, read_whole
+from liftlearn._language_model._reader import own_logits
 from liftlearn._language_model._surroundings import MAKING, import_whole
 
 _CONFIG = "adapter_config.json"
@@ -52,13 +53,20 @@ class SavedAdapter(NamedTuple):
 
 
 def lora(model: Any) -> Any:
-    """Return the configuration of LoRA on all linear layers of a model but its head."""
-    is_state_space = any(hasattr(module, "A_log") for module in model.modules())
+    """Return the configuration of LoRA on all linear layers of a model but its head.
+
+    Those are left out that don't read text, such as a tower for images, or give more
+    than a product, such as some routers.
+    """
+    excluded = _unfit_layers(model)
+    if any(hasattr(module, "A_log") for module in model.modules()):
+        ends = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        excluded += [name for name in _STATE_SPACE_LAYERS if name in ends]
     return _peft().LoraConfig(
         r=16,
         lora_alpha=32,
         target_modules="all-linear",
-        exclude_modules=_STATE_SPACE_LAYERS if is_state_space else None,
+        exclude_modules=excluded or None,
         task_type="CAUSAL_LM",
     )
 
@@ -125,11 +133,12 @@ def with_adapter(
                 peft.inject_adapter_in_model(config, copied)
             _put(peft, copied, weights)
     _check_head(copied, head)
+    frozen = [weight for weight in copied.parameters() if not weight.requires_grad]
     for weight in copied.parameters():
         if weight.requires_grad:
             weight.data = weight.data.to(torch.float32, copy=id(weight) in shared)
-        elif base_precision is not None:
-            weight.data = weight.data.to(base_precision)
+    if base_precision is not None:
+        _cast(copied, frozen, base_precision)
     from liftlearn._language_model._lora import make_fast
 
     make_fast(copied)
@@ -293,6 +302,62 @@ def _name_modules(config: Any, weights: Iterable[str]) -> None:
     config.exclude_modules = config.layers_pattern = config.layers_to_transform = None
 
 
+def _unfit_layers(model: Any) -> list[str]:
+    """Return the linear layers that give no plain product when the model reads text."""
+    fit: set[str] = set()
+
+    def watch(name: str) -> Callable[[Any, Any, Any], None]:
+        def note(layer: Any, inputs: Any, output: Any) -> None:
+            n_given = layer.weight.shape[isinstance(layer, Conv1D)]
+            shape = (*inputs[0].shape[:-1], n_given)
+            if isinstance(output, Tensor) and output.shape == shape:
+                fit.add(_anywhere(name))
+
+        return note
+
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    }
+    hooks = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        _read_a_little(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # An expert that these few tokens are not sent to is like those beside it.
+    return [name for name in layers if _anywhere(name) not in fit]
+
+
+def _anywhere(name: str) -> str:
+    """Return the name of a layer with no numbers."""
+    return re.sub(r"\d+", "*", name)
+
+
+def _read_a_little(model: Any) -> None:
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            own_logits(model, torch.arange(4, device=model.device))
+    finally:
+        model.train(was_training)
+
+
+def _can_mix(model: Any, precision: torch.dtype) -> bool:
+    """Return whether a model's code takes weights of less precision under autocast.
+
+    XGLM's does not, which adds its weights to positions in float32.
+    """
+    try:
+        with torch.autocast(model.device.type, precision):
+            _read_a_little(model)
+    except RuntimeError:
+        return False
+    return True
+
+
 def _peft() -> Any:
     try:
         peft = import_whole("peft")
@@ -316,6 +381,16 @@ def _check_config(peft: Any, config: Any) -> None:
             "weights of the base model, which fits share. Expected one of "
             f"{', '.join(map(repr, _STARTS))}."
         )
+
+
+def _cast(model: Any, weights: list[nn.Parameter], precision: torch.dtype) -> None:
+    """Give weights another precision, if the model can be trained so."""
+    former = [weight.data for weight in weights]
+    for weight in weights:
+        weight.data = weight.data.to(precision)
+    if precision != torch.float32 and not _can_mix(model, precision):
+        for weight, data in zip(weights, former, strict=True):
+            weight.data = data.float()
 
 
 def _shared_copy(model: Any) -> Any:
@@ -357,5 +432,11 @@ def _put(peft: Any, model: Any, weights: Mapping[str, Tensor]) -> None:
         peft.set_peft_model_state_dict(model, own, low_cpu_mem_usage=True)
     except (KeyError, RuntimeError) as error:
         raise ValueError(_MISFIT) from error
+    # peft writes some families' names as older versions of transformers had them.
+    for name, weight in list(model.named_parameters()):
+        given = own.get(name.replace(".default.", ".", 1))
+        if weight.is_meta and given is not None and given.shape == weight.shape:
+            place, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(place), leaf, nn.Parameter(given))
     if any(weight.is_meta for weight in model.parameters()):
         raise ValueError(_MISFIT)

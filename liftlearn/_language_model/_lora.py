@@ -15,27 +15,24 @@ from torch.autograd.function import once_differentiable
 
 
 class _Product(torch.autograd.Function):
-    """``x W' + x A' B'``, with gradients for x, A and B."""
+    """``x W' + x A' B'`` for rows x, with gradients for x, A and B."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        rows = x.flatten(0, -2)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
         inner = rows @ a.T
         product = (rows @ weight.T).addmm_(inner, b.T)
         ctx.save_for_backward(rows, weight, a, b, inner)
-        return product.view(*x.shape[:-1], -1)
+        return product
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, a, b, inner = ctx.saved_tensors
-        given = gradient.flatten(0, -2)
-        of_inner = given @ b
-        of_x = None
+        of_inner = gradient @ b
+        of_rows = None
         if ctx.needs_input_grad[0]:
-            of_x = (given @ weight).addmm_(of_inner, a)
-            of_x = of_x.view(*gradient.shape[:-1], -1)
-        return of_x, None, of_inner.T @ rows, given.T @ inner
+            of_rows = (gradient @ weight).addmm_(of_inner, a)
+        return of_rows, None, of_inner.T @ rows, gradient.T @ inner
 
 
 # torch's method has no types.
@@ -62,7 +59,9 @@ class FastLinear(Linear):
             dtype = torch.get_autocast_dtype(device)
             x, weight, a, b = (part.to(dtype) for part in (x, weight, a, b))
         with torch.autocast(device, enabled=False):
-            product = _product(x, weight, a, b)
+            product = _product(x.flatten(0, -2), weight, a, b)
+        # Outside of the function: some models change their layers' views in place.
+        product = product.view(*x.shape[:-1], -1)
         bias = self.get_base_layer().bias
         return product if bias is None else product + bias.to(product.dtype)
 

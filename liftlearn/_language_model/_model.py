@@ -20,7 +20,7 @@ from liftlearn._language_model._pretrained import (
     no_bars,
     ready_to_score,
 )
-from liftlearn._language_model._reader import Read, Reader
+from liftlearn._language_model._reader import Read, Reader, n_most_tokens
 from liftlearn._language_model._scorer import AnswerScorer, Trie
 from liftlearn._language_model._surroundings import in_plain_torch
 
@@ -405,8 +405,7 @@ class LanguageModel:
     @property
     def _most_tokens(self) -> float:
         """How many tokens the model can read."""
-        config = self.model.config
-        return getattr(config, "max_position_embeddings", None) or np.inf
+        return n_most_tokens(self.model) or np.inf
 
     def _prompt_tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         end = self.tokenizer.eos_token_id

@@ -19,14 +19,14 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
-from liftlearn._language_model._reader import check_reading
+from liftlearn._language_model._reader import bases
 from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
+from liftlearn._language_model._trial import UnreadableModelError, find_manner
 from liftlearn._language_model._untrusted import (
     BoundedBuilding,
     check_config,
@@ -35,6 +35,24 @@ from liftlearn._language_model._untrusted import (
 
 # One model's module, which imports what those of all models do.
 _WHAT_MODELS_IMPORT = "transformers.models.llama.modeling_llama"
+_WANTED = (
+    "Expected a folder with config.json, safetensors weights and tokenizer files, a "
+    ".gguf file, or the name of a model on the Hugging Face hub, which needs a "
+    "connection the first time."
+)
+_WANTED_TOKENIZER = (
+    "Expected a folder with the files of the model's tokenizer, as "
+    "tokenizer.save_pretrained writes them, beside the weights."
+)
+_OWN_CONFIG = "Expected the config.json that was saved with the weights."
+# Positions and masks that older versions of transformers saved with the weights.
+_OLD_BUFFERS = (
+    ".attention.bias",
+    ".attn.bias",
+    "inv_freq",
+    "masked_bias",
+    "position_ids",
+)
 
 
 @dataclass(frozen=True)
@@ -75,10 +93,11 @@ def find_source(
     if model is None:
         return Source(str(resources.files("liftlearn") / "embedded"))
     path = Path(model)
+    is_gguf = path.suffix.lower() == ".gguf"
     if path.is_dir():
         return Source(str(path.resolve()), files=_states(sorted(path.iterdir())))
     if path.is_file():
-        if path.suffix != ".gguf":
+        if not is_gguf:
             raise ValueError(
                 "Expected a folder with a causal language model or a .gguf file, but "
                 f"{str(model)!r} is another file. Give the folder that holds it."
@@ -86,11 +105,14 @@ def find_source(
         folder = str(path.resolve().parent)
         return Source(folder, gguf=path.name, files=_states([path]))
     name = str(model)
-    is_local = isinstance(model, PathLike) or path.is_absolute()
-    if is_local or name.startswith(".") or path.suffix == ".gguf":
+    is_local = isinstance(model, PathLike) or path.is_absolute() or path.is_symlink()
+    if is_local or name.startswith(".") or is_gguf:
+        what = "does not exist"
+        if path.is_symlink():
+            what = f"is a link to {str(path.readlink())!r}, which does not exist"
         raise FileNotFoundError(
             f"Expected a folder with a causal language model or a .gguf file, but "
-            f"{name!r} does not exist."
+            f"{name!r} {what}."
         )
     name, _, revision = name.partition("@")
     if local_files_only:
@@ -143,26 +165,25 @@ def _load(source: Source, device: str) -> tuple[Any, Any]:
         # Else the weights stay packed, and are slow to train.
         unpacked = GgufConfig(gguf_file=source.gguf, dequantize=True)
         how = {"quantization_config": unpacked}
-    with _explained(source), no_bars():
+    with _explained(source, "a causal language model", _WANTED), no_bars():
         import_whole(_WHAT_MODELS_IMPORT)
         with _checked(source, options):
             model, notes = AutoModelForCausalLM.from_pretrained(
                 source.name,
                 dtype=torch.float32,
                 output_loading_info=True,
+                # The first one is named below; transformers refers to its log.
+                ignore_mismatched_sizes=True,
                 **options,
                 **how,
             )
+        _check_weights(model, notes)
+        if adapter_of(model) is not None:  # transformers has loaded one from the hub
+            merge(model)
+        find_manner(model.eval())
+    with _explained(source, "a tokenizer", _WANTED_TOKENIZER), no_bars():
         tokenizer = AutoTokenizer.from_pretrained(source.name, **options)
-    if missing := sorted(notes["missing_keys"]):
-        raise ValueError(
-            f"The files of {str(source)!r} have no weights for {missing[0]!r} and "
-            f"{len(missing) - 1} more parts of a {type(model).__name__}. Expected a "
-            "causal language model with all of its weights."
-        )
-    if adapter_of(model) is not None:  # transformers has loaded one from the hub
-        merge(model)
-    check_reading(model.eval())
+        _check_tokenizer(tokenizer, model)
     return ready_to_score(model).to(device), tokenizer
 
 
@@ -183,28 +204,110 @@ def _checked(source: Source, options: dict[str, Any]) -> AbstractContextManager[
 
 
 @contextmanager
-def _explained(source: Source) -> Iterator[None]:
-    """Say what was expected where transformers can't load a model."""
+def _explained(source: Source, what: str, wanted: str) -> Iterator[None]:
+    """Say what was expected where a model's files, or its code, fail in any way."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except UnreadableModelError as error:
+        raise ValueError(
+            f"Could not load {what} from {str(source)!r}: {error}"
+        ) from error.__cause__
+    # Files of others, read by code of others: tokenizers, for one, raises Exception.
+    except Exception as error:
         causes = [error, error.__cause__, error.__context__]
-        what_to_do = (
-            "Expected a folder with config.json, safetensors weights and tokenizer "
-            "files, a .gguf file, or the name of a model on the Hugging Face hub, "
-            "which needs a connection the first time."
-        )
         if any(isinstance(cause, GatedRepoError) for cause in causes):
-            what_to_do = (
+            wanted = (
                 "Its owners ask for consent: give it on the model's page of the "
                 "Hugging Face hub, then log in with `hf auth login`."
             )
         elif any(isinstance(cause, RevisionNotFoundError) for cause in causes):
-            what_to_do = f"The model has no branch, tag or commit {source.revision!r}."
+            wanted = f"The model has no branch, tag or commit {source.revision!r}."
         raise ValueError(
-            f"Could not load a causal language model from {str(source)!r}: "
-            f"{str(error).strip().splitlines()[0]} {what_to_do}"
+            f"Could not load {what} from {str(source)!r}: {_first_words(error)} "
+            f"{wanted}"
         ) from error
+
+
+def _first_words(error: Exception) -> str:
+    """Return what an error says, up to the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    n_lines = 2 if lines and lines[0].endswith(":") else 1
+    text = " ".join(lines[:n_lines]).rstrip(",.") + "."
+    is_plain = isinstance(error, OSError | RuntimeError | ValueError)
+    return text if lines and is_plain else f"{type(error).__name__}: {text}"
+
+
+def _check_weights(model: Any, notes: Mapping[str, Any]) -> None:
+    """Refuse weights that are missing, don't fit, are left over or are no numbers."""
+    kind = type(model).__name__
+    if missing := sorted(notes["missing_keys"]):
+        raise UnreadableModelError(
+            f"its files have no weights for {missing[0]!r} and {len(missing) - 1} more "
+            f"parts of a {kind}. Expected a causal language model with all of its "
+            "weights."
+        )
+    if misfits := sorted(notes["mismatched_keys"]):
+        name, found, wanted = misfits[0]
+        raise UnreadableModelError(
+            f"config.json asks for {name!r} of shape {tuple(wanted)}, but the file has "
+            f"{tuple(found)}, and {len(misfits) - 1} more do not fit. {_OWN_CONFIG}"
+        )
+    surplus = [name for name in notes["unexpected_keys"] if _belongs(name, model)]
+    if surplus:
+        raise UnreadableModelError(
+            f"its files have weights for {min(surplus)!r} and {len(surplus) - 1} more "
+            f"parts that a {kind} by this config.json has not. {_OWN_CONFIG}"
+        )
+    for name, weight in model.state_dict().items():
+        # NaN passes through both bounds, and infinity is one of them.
+        if weight.is_floating_point() and weight.numel():
+            least, most = weight.aminmax()
+            if not bool((most - least).isfinite()):
+                raise UnreadableModelError(
+                    f"the weights {name!r} hold NaN or infinity. Expected finite "
+                    "weights: save or download the model again."
+                )
+
+
+def _belongs(name: str, model: Any) -> bool:
+    """Return whether weights of a file would change what a model reads.
+
+    Buffers that older versions saved don't, nor does what stands beside the text
+    decoder and its head, such as a tower for images or the head of another task.
+    """
+    if name.endswith(_OLD_BUFFERS):
+        return False
+    parts = dict(model.named_modules())
+    places = name.split(".")
+    at = next(n for n in range(len(places), -1, -1) if ".".join(places[:n]) in parts)
+    around = parts[".".join(places[:at])]
+    return all(around is not whole for whole in (model, *bases(model)))
+
+
+def _check_tokenizer(tokenizer: Any, model: Any) -> None:
+    """Refuse a tokenizer that can't write text, or that has tokens unknown to a model.
+
+    Control tokens that no text becomes may be more than the model knows.
+    """
+    calls = {"add_special_tokens": False, "split_special_tokens": True}
+    ids = tokenizer(["x0 is 1.5. y?"], **calls)["input_ids"][0]
+    if not ids or set(ids) == {tokenizer.unk_token_id}:
+        raise UnreadableModelError(
+            f"it writes 'x0 is 1.5. y?' as the tokens {ids!r}. {_WANTED_TOKENIZER}"
+        )
+    decoder = tokenizer.added_tokens_decoder
+    control = {token for token, added in decoder.items() if added.special}
+    written = set(tokenizer.get_vocab().values()) - control
+    written |= {
+        *tokenizer("", split_special_tokens=True)["input_ids"],
+        tokenizer.eos_token_id or 0,
+    }
+    n_known = len(model.get_input_embeddings().weight)
+    if max(written) >= n_known:
+        raise UnreadableModelError(
+            f"it writes tokens up to {max(written)}, but the model knows those below "
+            f"{n_known} alone. Expected the tokenizer that the model was trained with."
+        )
 
 
 def ready_to_score(model: Any) -> Any:

@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from liftlearn._language_model._reader import Path, Read, Reader, head_logits
+from liftlearn._language_model._reader import (
+    Path,
+    Read,
+    head_logits,
+    n_columns,
+    trimmed,
+)
+from liftlearn._language_model._trial import reader_of
 
 # Tokens that one pass over the trie's nodes reads at the most, and tokens, read before
 # or now, that it holds where each node needs a row of its own.
@@ -137,7 +144,7 @@ class AnswerScorer(nn.Module):
         super().__init__()
         self.model = model
         self.trie = trie
-        self.reader = Reader(model)
+        self.reader = reader_of(model)
         steps, self.paths = trie.steps, trie.paths
         allowed = trie.allowed
         if not constrained:
@@ -145,7 +152,7 @@ class AnswerScorer(nn.Module):
             steps = _ragged(
                 [[(0, t, d) for d, t in enumerate(path)] for path in trie.whole], 3
             )
-            allowed = np.ones((1, model.config.vocab_size), bool)
+            allowed = np.ones((1, n_columns(model)), bool)
         self.n_answer_tokens = max(map(len, self.paths))
         of_all = self.n_answer_tokens * math.log(allowed.shape[1])
         self.blind_loss = math.log(len(self.paths)) if constrained else of_all
@@ -204,6 +211,14 @@ class AnswerScorer(nn.Module):
 
         With ``start``, one row that was read, the prompts are what follows it.
         """
+        batches = self.reader.batches(attention_mask)
+        if start is None and len(batches) > 1:
+            apart = [
+                self.score_all(*trimmed(input_ids[rows], attention_mask[rows]))
+                for rows in batches
+            ]
+            order = torch.tensor([row for rows in batches for row in rows])
+            return torch.cat(apart)[order.argsort().to(input_ids.device)]
         lead = torch.tensor([self.trie.lead], device=input_ids.device)
         lead = lead.long().expand(len(input_ids), -1)
         input_ids = torch.cat([input_ids, lead], 1)
@@ -218,8 +233,9 @@ class AnswerScorer(nn.Module):
         scores = torch.zeros(shape, dtype=torch.float64, device=input_ids.device)
         root = [self.trie.lead]
         self._decide(root, read.hidden[:, -1:], scores)
-        if len(self.trie.nodes) > 1 and self.reader.reads_trees:
-            n_lead = len(self.trie.lead)
+        n_lead = len(self.trie.lead)
+        depth = len(self.trie.nodes[-1]) - n_lead
+        if depth and self.reader.can_read_tree(read, depth):
             for nodes, paths in self._trees(_TREE_TOKENS // len(scores)):
                 hidden = self.reader.read_tree(read, paths)
                 places = {path: place for place, path in enumerate(paths)}
@@ -228,7 +244,7 @@ class AnswerScorer(nn.Module):
                     alike = list(level)
                     at = [places[node[n_lead:]] for node in alike]
                     self._decide(alike, hidden[:, at], scores)
-        else:
+        elif depth:
             self._walk(root, read, scores)
         return scores
 
@@ -303,6 +319,7 @@ class AnswerScorer(nn.Module):
         ``hidden`` is (batch, n, width), ``node`` is (batch or 1, n); the result is
         (batch, n, n_columns), with -inf where a token cannot follow.
         """
-        logits = head_logits(self.model, hidden, self._columns)
+        is_whole = self.reader.manner.whole
+        logits = head_logits(self.model, hidden, self._columns, is_whole=is_whole)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)
