@@ -1,4 +1,4 @@
-"""Checks of what users pass: tables, targets' weights, parameters.
+"""Checks of what users pass: tables, targets, weights, parameters, arguments.
 
 The one module that imports scikit-learn's private helpers, and the one that knows
 other dataframe libraries.
@@ -6,8 +6,12 @@ other dataframe libraries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial, wraps
 from math import isinf
 from numbers import Real
 from typing import Any, TypeVar
@@ -17,27 +21,67 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods as _HasMethods
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
+    assert_all_finite,
+    check_array,
     check_consistent_length,
-    validate_data,
+    check_is_fitted,
 )
 
 __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
+    "check_number",
+    "check_parameters",
     "check_sample_weight",
     "check_table",
     "check_target",
     "checks_parameters",
+    "checks_table",
     "distinct_names",
+    "finite_numbers",
+    "unchecked",
 ]
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+# By methods that check their tables, what they do after that.
+_TRUSTING: dict[Any, Callable[..., Any]] = {}
+# What pandas may infer of cells of which some are numbers.
+_WITH_NUMBERS = {
+    "complex",
+    "decimal",
+    "floating",
+    "integer",
+    "integer-na",
+    "mixed",
+    "mixed-integer",
+    "mixed-integer-float",
+}
+# As many names as scikit-learn lists in a message.
+_MOST_NAMES = 5
+
+
+class HasMethods(_HasMethods):
+    """A constraint: an instance that has the methods; a class has them, too."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Return whether the value is such an instance."""
+        return not isinstance(val, type) and super().is_satisfied_by(val)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (an instance, not a class)"
 
 
 def checks_parameters(fit: Method) -> Method:
@@ -46,27 +90,282 @@ def checks_parameters(fit: Method) -> Method:
     return checked
 
 
-def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
-    """Return ``X`` as a pandas table, its names and types kept, its cells checked.
+def check_parameters(
+    constraints: Mapping[str, Any], values: Mapping[str, Any], owner: str
+) -> None:
+    """Raise ValueError, in scikit-learn's words, for a value its constraints refuse."""
+    validate_parameter_constraints(constraints, values, owner)
 
-    Sets, or compares with, the estimator's ``n_features_in_`` and
-    ``feature_names_in_``. Missing cells pass; infinite ones and empty tables raise.
+
+def check_number(value: Any, interval: Interval, expected: str, advice: str) -> None:
+    """Raise what is a ValueError and a TypeError unless it is a number in a range.
+
+    >>> check_number(0.9, Interval(Real, 0, 1, closed="both"), "A share", "Give one.")
+    """
+    if isinstance(value, bool | np.bool_) or not interval.is_satisfied_by(value):
+        raise InvalidParameterError(f"{expected}, got {value!r}. {advice}")
+
+
+def checks_table(method: Method) -> Method:
+    """Let an encoder's method check its table first, but for who calls `unchecked`.
+
+    Its ``fit`` also remembers the names of the columns, and the others compare them.
+    """
+    is_fit = method.__name__ == "fit"
+
+    @wraps(method)
+    def checked(self: BaseEstimator, X: Any, *args: Any, **options: Any) -> Any:
+        if not is_fit:
+            check_is_fitted(self)
+        table = check_table(self, X, reset=is_fit)
+        return method(self, table, *args, **options)
+
+    def trusting(self: BaseEstimator, X: Any, *args: Any, **options: Any) -> Any:
+        if is_fit:
+            _remember_columns(self, X, _names_of(X))
+        return method(self, X, *args, **options)
+
+    _TRUSTING[checked] = trusting
+    return checked  # type: ignore[return-value]
+
+
+def unchecked(method: Any) -> Callable[..., Any]:
+    """Return a part's method for a table that `check_table` returned.
+
+    That is the method itself, unless it would check the table again: one of a user's
+    own, or that overrides ours, is called as it is.
+    """
+    trusting = _TRUSTING.get(getattr(method, "__func__", None))
+    return partial(trusting, method.__self__) if trusting else method
+
+
+def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
+    """Return ``X`` as a pandas table, its types kept, its names and cells checked.
+
+    Sets, or compares with, the names and the count of columns of ``fit``; what has no
+    names gets those. Missing cells pass; infinite ones and empty tables raise.
     """
     table = _as_pandas(X)
-    if table is None:
-        array = validate_data(
-            estimator, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
-        )
-        table = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
-    else:
-        named = table
-        if not table.columns.is_unique:  # which scikit-learn refuses
-            names = [str(name) for name in table.columns]
-            named = table.set_axis(distinct_names(names), axis=1)
-        validate_data(estimator, named, reset=reset, skip_check_array=True)
+    if table is not None:
+        names = _names_of(table)
         _check_shape(estimator, table)
+    else:
+        names = None
+        table = _from_array(estimator, X)
+    if reset:
+        _remember_columns(estimator, table, names)
+        _check_finite(estimator, table)
+        return table
+    is_named = _check_columns(estimator, table, names)
     _check_finite(estimator, table)
-    return table
+    if is_named:
+        return table
+    known = _known_names(estimator) or _numbered(table.shape[1])
+    return table.set_axis(pd.Index(known, tupleize_cols=False), axis=1)
+
+
+def _from_array(estimator: BaseEstimator, X: Any) -> pd.DataFrame:
+    """Return an array or a list of rows as a table, its columns numbered.
+
+    Where cells are of several types, each column has the type of its own.
+    """
+    _refuse_others(X)
+    if isinstance(X, list | tuple):  # an array of them would make numbers text
+        X = _cells_of(X)
+    array = check_array(
+        X,
+        dtype=None,
+        ensure_all_finite="allow-nan",
+        estimator=estimator,
+        input_name="X",
+    )
+    table = pd.DataFrame(array, columns=_numbered(array.shape[1]))
+    return table.infer_objects() if array.dtype == object else table
+
+
+def _numbered(n_columns: int) -> list[str]:
+    return [f"x{i}" for i in range(n_columns)]
+
+
+def _refuse_others(X: Any) -> None:
+    """Raise for what is neither an array nor a list of rows."""
+    what_to_do = None
+    if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
+        what_to_do = "Collect it first: X.collect() in polars, X.compute() in dask."
+    elif isinstance(X, Mapping):
+        what_to_do = "Make a table of it first: pd.DataFrame(X), pd.DataFrame([X])."
+    elif isinstance(X, list | tuple) and len(X) and isinstance(X[0], Mapping):
+        what_to_do = "Make a table of them first: pd.DataFrame(X)."
+    elif X is None or isinstance(X, str | bytes | Real):
+        what_to_do = "Pass the rows themselves."
+    elif not (hasattr(X, "__array__") or hasattr(X, "__len__")):
+        what_to_do = "Make a list of it first: list(X)."
+    elif isinstance(X, set | frozenset):
+        what_to_do = "Rows have an order: pass a list of them."
+    if what_to_do is None:
+        return
+    kind = f"{type(X).__name__} of {type(X[0]).__name__}" if _is_rows(X) else type(X)
+    raise TypeError(
+        "Expected a table of shape (n_samples, n_features) as X: a dataframe, an array "
+        f"or a list of rows, got {getattr(kind, '__name__', kind)}. {what_to_do}"
+    )
+
+
+def _is_rows(X: Any) -> bool:
+    return isinstance(X, list | tuple) and len(X) > 0
+
+
+def _cells_of(rows: list[Any] | tuple[Any, ...]) -> Any:
+    """Return the rows' cells, each of its own type, as an array."""
+    lengths = [len(row) if isinstance(row, list | tuple) else None for row in rows]
+    for row, length in enumerate(lengths):
+        if length != lengths[0]:
+            raise ValueError(
+                f"Expected rows of one length as X, but row 0 has {_count(lengths[0])} "
+                f"and row {row} has {_count(length)}. Write None for a missing cell."
+            )
+    return np.array(rows, dtype=object)
+
+
+def _count(n_cells: int | None) -> str:
+    return "no list of cells" if n_cells is None else f"{n_cells} cells"
+
+
+def _names_of(table: pd.DataFrame) -> list[Hashable]:
+    """Return the names of a table's columns as values that can be compared and saved.
+
+    >>> _names_of(pd.DataFrame([[1, 2]], columns=["a", "b"]))
+    ['a', 'b']
+    """
+    return [_plain_name(name) for name in table.columns.tolist()]
+
+
+def _plain_name(name: Any) -> Hashable:
+    if isinstance(name, str):
+        return str(name)
+    if isinstance(name, tuple):  # of several levels
+        return tuple(map(_plain_name, name))
+    if pd.isna(name):
+        return None
+    is_plain = isinstance(name, Real | date | timedelta)  # else it could not be saved
+    plain: Hashable = name if is_plain else repr(name)
+    return plain
+
+
+def _known_names(estimator: BaseEstimator) -> list[Hashable] | None:
+    """Return the names that the columns had in ``fit``, None if it was an array."""
+    if hasattr(estimator, "feature_names_in_"):
+        names: list[Hashable] = estimator.feature_names_in_.tolist()
+        return names
+    return getattr(estimator, "_column_names", None)
+
+
+def _remember_columns(
+    estimator: BaseEstimator, table: pd.DataFrame, names: list[Hashable] | None
+) -> None:
+    """Set the count of columns and their names, of whatever type these are."""
+    for attribute in ("feature_names_in_", "_column_names"):
+        if hasattr(estimator, attribute):
+            delattr(estimator, attribute)
+    estimator.n_features_in_ = table.shape[1]
+    if names is None:
+        return
+    types = sorted({type(name).__name__ for name in names})
+    if types == ["str"]:
+        texts = _distinct_texts(names)
+        estimator.feature_names_in_ = np.array(texts, dtype=object)
+    elif "str" in types:
+        raise TypeError(
+            "Feature names are only supported if all input features have string "
+            f"names, but your input has {types} as feature name / column name types. "
+            "Make all of them strings, X.columns = X.columns.astype(str), or none."
+        )
+    else:
+        estimator._column_names = names
+
+
+def _distinct_texts(names: list[Any]) -> list[str]:
+    return names if len(set(names)) == len(names) else distinct_names(names)
+
+
+def _are_texts(names: list[Hashable]) -> bool:
+    return all(isinstance(name, str) for name in names)
+
+
+def _check_columns(
+    estimator: BaseEstimator, table: pd.DataFrame, names: list[Hashable] | None
+) -> bool:
+    """Return whether the columns have the names of ``fit``; if not, they go by place.
+
+    Other names than those of ``fit`` raise.
+    """
+    known = _known_names(estimator)
+    if names is not None and _are_texts(names):
+        names = [*_distinct_texts(names)]
+    if names is not None and names == known:
+        return True
+    if known is not None and names is not None and _are_compared(known, names):
+        raise ValueError(_other_names(known, names))
+    owner, n_known = type(estimator).__name__, estimator.n_features_in_
+    if table.shape[1] != n_known:
+        raise ValueError(
+            f"X has {table.shape[1]} features, but {owner} is expecting {n_known} "
+            "features as input."
+        )
+    had_names, has_names = _tell(known), _tell(names)
+    places = [*range(n_known)]
+    if known is None and has_names and set(names or ()) == {*places}:
+        raise ValueError(_other_names(places, names or []))
+    if had_names != has_names:
+        what = (
+            f"X has feature names, but {owner} was fitted without feature names"
+            if has_names
+            else f"X does not have valid feature names, but {owner} was fitted with "
+            "feature names"
+        )
+        warnings.warn(what, UserWarning, stacklevel=4)
+    return False
+
+
+def _tell(names: list[Hashable] | None) -> bool:
+    """Return whether names say more than the columns' places.
+
+    An array has none, and pandas numbers the columns of a frame made of an array.
+    """
+    return names is not None and names != [*range(len(names))]
+
+
+def _are_compared(known: list[Hashable], names: list[Hashable]) -> bool:
+    """Return whether the names of two frames must be equal.
+
+    If not, one frame's are texts, and the other's its columns' places.
+    """
+    if _tell(known) and _tell(names):
+        return True
+    return not all(_are_texts(each) for each in (known, names) if _tell(each))
+
+
+def _other_names(known: list[Hashable], names: list[Hashable]) -> str:
+    """Return how the names differ from those of ``fit``, in scikit-learn's words."""
+    write: Callable[[Any], str] = str if _are_texts([*known, *names]) else repr
+    message = "The feature names should match those that were passed during fit.\n"
+    missing = Counter(known) - Counter(names)
+    unseen = Counter(names) - Counter(known)
+    if unseen:
+        message += _listed("unseen at fit time", map(write, unseen.elements()))
+    if missing:
+        texts = map(write, missing.elements())
+        message += _listed("seen at fit time, yet now missing", texts)
+    if not missing and not unseen:
+        message += "Feature names must be in the same order as they were in fit.\n"
+    return message
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    lines = [f"- {name}" for name in sorted(names)]
+    if len(lines) > _MOST_NAMES:
+        lines = [*lines[:_MOST_NAMES], "- ..."]
+    return "\n".join([f"Feature names {what}:", *lines, ""])
 
 
 def distinct_names(names: list[str]) -> list[str]:
@@ -126,9 +425,8 @@ def _check_shape(estimator: BaseEstimator, table: pd.DataFrame) -> None:
 
 
 def _check_finite(estimator: BaseEstimator, table: pd.DataFrame) -> None:
-    for i, name in enumerate(table.columns):
-        cells = table.iloc[:, i]
-        if pd.api.types.is_complex_dtype(cells):
+    for name, cells in table.items():
+        if _are_complex(cells):
             raise ValueError(
                 f"Complex data not supported: column {name!r} of the table given to "
                 f"{type(estimator).__name__} holds complex numbers. Pass their real "
@@ -143,14 +441,21 @@ def _check_finite(estimator: BaseEstimator, table: pd.DataFrame) -> None:
             )
 
 
+def _are_complex(cells: pd.Series) -> bool:
+    if isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "O":
+        return bool(pd.api.types.infer_dtype(cells, skipna=True) == "complex")
+    return bool(cells.dtype.kind == "c")
+
+
 def _infinite(cells: pd.Series) -> NDArray[np.bool_]:
     """Return which cells of a column are numbers that float64 cannot hold."""
-    if pd.api.types.is_object_dtype(cells):
-        return np.array([_is_infinite(cell) for cell in cells])
-    if pd.api.types.is_float_dtype(cells):
+    if cells.dtype.kind == "f":
         numbers: NDArray[np.float64] = cells.to_numpy(float, na_value=np.nan)
         return np.isinf(numbers)
-    return np.zeros(len(cells), bool)
+    is_object = isinstance(cells.dtype, np.dtype) and cells.dtype.kind == "O"
+    if is_object and pd.api.types.infer_dtype(cells, skipna=True) in _WITH_NUMBERS:
+        return np.array([_is_infinite(cell) for cell in cells])
+    return np.zeros(0, bool)
 
 
 def _is_infinite(cell: Any) -> bool:
@@ -162,6 +467,8 @@ def _is_infinite(cell: Any) -> bool:
 
 def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
     """Return one finite weight for each row, not all of them zero; None means ones."""
+    if sample_weight is not None and not isinstance(sample_weight, Real):
+        sample_weight = finite_numbers(sample_weight, "sample_weight")
     weight: NDArray[np.float64] = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
@@ -172,11 +479,60 @@ def check_target(
     estimator: BaseEstimator, y: Any, table: pd.DataFrame, *, numeric: bool = False
 ) -> NDArray[Any]:
     """Return the target as an array with one finite entry for each row."""
+    owner = type(estimator).__name__
     if y is None:
-        raise ValueError(
-            f"{type(estimator).__name__} requires y to be passed, but the target y is "
-            "None."
-        )
-    target: NDArray[Any] = _check_y(y, y_numeric=numeric, estimator=estimator)
+        raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
+    _refuse_missing(y)
+    target: NDArray[Any] = _check_y(y, estimator=estimator)
     check_consistent_length(table, target)
-    return target.astype(np.float64) if numeric else target
+    return finite_numbers(target, "y") if numeric else target
+
+
+def _refuse_missing(y: Any) -> None:
+    """Raise if a target is missing; scikit-learn's check knows float nan alone."""
+    missing = np.argwhere(pd.isna(np.asarray(y, dtype=object)))
+    if len(missing):
+        raise ValueError(
+            f"Input y contains NaN: the label of row {missing[0][0]} is missing. Drop "
+            "the rows without a label."
+        )
+
+
+def finite_numbers(values: Any, name: str) -> NDArray[np.float64]:
+    """Return what the user passed under a name as floats; raise if it is other things.
+
+    >>> finite_numbers(["1", 2.5], "y")
+    array([1. , 2.5])
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of unlike lengths
+        array = np.array([*values], dtype=object)
+    if array.dtype.kind in "mMcV":
+        raise TypeError(
+            f"Expected numbers as {name}, got {array.dtype}. Convert them to floats, "
+            "in a unit of your choice."
+        )
+    try:
+        numbers = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        row, value = next(
+            (row, value)
+            for row, value in enumerate(array.ravel().tolist())
+            if not _is_float(value)
+        )
+        where = f" in row {row}" if array.ndim else ""
+        advice = " LIFTClassifier is for classes." if name == "y" else ""
+        raise ValueError(
+            f"Expected numbers as {name}, got {value!r}{where}.{advice}"
+        ) from error
+    assert_all_finite(numbers, input_name=name)
+    return numbers
+
+
+def _is_float(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._cells import (
     UNSEEN,
@@ -38,7 +37,7 @@ from liftlearn._validation import (
     Interval,
     StrOptions,
     check_sample_weight,
-    check_table,
+    checks_table,
     distinct_names,
 )
 
@@ -61,7 +60,11 @@ _STANDALONE = {
 }
 
 
-class RowEncoder(TransformerMixin, BaseEstimator):
+class RowEncoder(
+    TransformerMixin,
+    BaseEstimator,
+    auto_wrap_output_keys=None,  # type: ignore[call-arg]  # sentences are no table
+):
     """Write each row of a table as a sentence that ends in a question.
 
     A parameter left at ``"auto"`` takes the preference of the model that the estimator
@@ -234,6 +237,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         self.shuffle_columns = shuffle_columns
         self.text_length = text_length
 
+    @checks_table
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RowEncoder:
         """Learn the kind, scale and levels of each column.
 
@@ -259,9 +263,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             the template or a description does not fit it.
         """
         self._validate_params()
-        table = check_table(self, X, reset=True)
-        weight = check_sample_weight(sample_weight, table)
-        table, weight = table.iloc[np.flatnonzero(weight)], weight[weight > 0]
+        weight = check_sample_weight(sample_weight, X)
+        table, weight = X.iloc[np.flatnonzero(weight)], weight[weight > 0]
         self._settle(getattr(y, "name", None))
         names = distinct_names([str(name).strip() for name in table.columns])
         self._fields = _template_fields(self.template, names)
@@ -285,6 +288,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         self._blanks = self._words_for_unknown(readable)
         return self
 
+    @checks_table
     def transform(self, X: Any) -> list[str]:
         """Write each row as it is.
 
@@ -306,6 +310,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         """
         return self._write(X, None)
 
+    @checks_table
     def augment(self, X: Any, rng: RandomState, progress: float = 0.0) -> list[str]:
         """Write each row afresh for training: jittered, thinned and shuffled.
 
@@ -323,9 +328,9 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         prompts : list of str
             One sentence for each row, another at each call.
         """
-        check_is_fitted(self)
         return self._write(X, _CalmedStream(rng, self.jitter_decay_**progress))
 
+    @checks_table
     def reword(self, X: Any, n_wordings: int) -> list[list[str]]:
         """Write each row in several ways: as it is, then as training might have.
 
@@ -458,10 +463,10 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         ]
         return [*readable, *(("number", pd.Series(size)) for size in sizes)]
 
-    def _write(self, X: Any, rng: _CalmedStream | _SharedStream | None) -> list[str]:
-        check_is_fitted(self)
-        table = check_table(self, X, reset=False)
-        cells = [table.iloc[:, i] for i in range(table.shape[1])]
+    def _write(
+        self, table: pd.DataFrame, rng: _CalmedStream | _SharedStream | None
+    ) -> list[str]:
+        cells = [column for _, column in table.items()]
         texts = [
             writer.write(column, rng)
             for writer, (_, column) in zip(

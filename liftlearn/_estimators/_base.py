@@ -6,6 +6,7 @@ The base class runs the parts in order.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -22,7 +23,13 @@ from liftlearn._estimators._members import Monitor, tune_members
 from liftlearn._finetuner import share_stream
 from liftlearn._language_model import Ensemble, LanguageModel
 from liftlearn._saving import save_fitted
-from liftlearn._validation import HasMethods, check_table
+from liftlearn._validation import (
+    HasMethods,
+    Interval,
+    check_number,
+    check_table,
+    unchecked,
+)
 
 # The estimators by the names that stand in saved folders; each module adds its own.
 ESTIMATORS: dict[str, type[LIFT]] = {}
@@ -58,11 +65,22 @@ class LIFT(BaseEstimator):
         -------
         self : estimator
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the estimator or the part has no parameter of that name.
         """
         for name, part in self._parts.items():
             is_reached = any(key.startswith(f"{name}__") for key in params)
-            if is_reached and params.get(name, getattr(self, name)) is None:
+            chosen = params.get(name, getattr(self, name))
+            if is_reached and chosen is None:
                 params[name] = part()
+            elif is_reached and not hasattr(type(chosen), "set_params"):
+                raise ValueError(
+                    f"{name}={chosen!r} has no parameters to set. Give an instance of "
+                    f"{part.__name__}."
+                )
         super().set_params(**params)
         return self
 
@@ -154,13 +172,13 @@ class LIFT(BaseEstimator):
         self.decoder_ = decoder.fit(target[rows], **_weight_option(decoder, weight))
         named = pd.Series(target[rows], name=getattr(y, "name", None))
         options = _weight_option(encoder, weight)
-        self.encoder_ = encoder.fit(table.iloc[rows], named, **options)
-        answers = self.decoder_.answers_
+        self.encoder_ = unchecked(encoder.fit)(table.iloc[rows], named, **options)
+        answers = _answers(self.decoder_)
         # Training meets rows in another order: too long a row is better named here, by
         # its place in the whole table.
         prompts = [""] * len(table)
         for row, prompt in zip(
-            rows, self.encoder_.transform(table.iloc[rows]), strict=True
+            rows, _sentences(self.encoder_, table.iloc[rows]), strict=True
         ):
             prompts[row] = prompt
         pretrained.prompt_tokens(prompts, pretrained.trie(answers.texts).depth)
@@ -214,9 +232,9 @@ class LIFT(BaseEstimator):
         n_wordings = getattr(self.decoder_, "n_wordings_", 1)
         prompts: list[str] | list[list[str]]
         if n_wordings == 1:
-            prompts = self.encoder_.transform(table)
+            prompts = _sentences(self.encoder_, table)
         elif hasattr(self.encoder_, "reword"):
-            prompts = self.encoder_.reword(table, n_wordings)
+            prompts = unchecked(self.encoder_.reword)(table, n_wordings)
         else:
             raise TypeError(
                 f"n_wordings={n_wordings} needs an encoder with a method reword, which "
@@ -239,8 +257,13 @@ class LIFT(BaseEstimator):
 
 
 def check_coverage(coverage: float) -> None:
-    if not 0 < coverage < 1:  # nan is not either
-        raise ValueError(f"The coverage is a share in (0, 1), got {coverage!r}.")
+    """Raise unless it is one share of the rows."""
+    check_number(
+        coverage,
+        Interval(Real, 0, 1, closed="neither"),
+        "The coverage is a share in (0, 1)",
+        "Give one number, such as 0.9, and call once for each of several.",
+    )
 
 
 def conformal_quantile(scores: NDArray[np.float64], coverage: float) -> float:
@@ -287,6 +310,41 @@ def _codes(cells: pd.Series) -> NDArray[np.intp]:
         cells = cells.map(repr, na_action="ignore")
     codes: NDArray[np.intp] = pd.factorize(cells, sort=True)[0]
     return codes
+
+
+def _answers(decoder: Any) -> Any:
+    """Return the answers that a decoder has learnt."""
+    answers = getattr(decoder, "answers_", None)
+    if not hasattr(answers, "texts"):
+        raise TypeError(
+            "Expected the decoder's fit to return a decoder with answers_, whose texts "
+            f"the model is to answer with, got {decoder!r}. Use a LabelDecoder for "
+            "classes and a NumberDecoder for numbers, or a class derived from these."
+        )
+    return answers
+
+
+def _sentences(encoder: Any, table: pd.DataFrame) -> list[str]:
+    """Return what an encoder writes of each row; a user's own may be anything."""
+    if not hasattr(encoder, "transform"):
+        raise TypeError(
+            "Expected the encoder's fit to return a fitted encoder, got "
+            f"{encoder!r}. Return self there."
+        )
+    sentences = [*unchecked(encoder.transform)(table)]
+    for sentence in sentences:
+        if not isinstance(sentence, str):
+            raise TypeError(
+                "Expected a sentence for each row from the encoder's transform, but "
+                f"{type(encoder).__name__} gave a {type(sentence).__name__}. Use a "
+                "RowEncoder, or return a list of str."
+            )
+    if len(sentences) != len(table):
+        raise ValueError(
+            f"Expected a sentence for each of {len(table)} rows from the encoder's "
+            f"transform, but {type(encoder).__name__} gave {len(sentences)}."
+        )
+    return sentences
 
 
 def _weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:

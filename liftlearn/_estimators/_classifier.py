@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -25,10 +26,12 @@ from liftlearn._estimators._base import (
 )
 from liftlearn._estimators._members import Monitor
 from liftlearn._finetuner import FineTuner
-from liftlearn._language_model import LanguageModel
+from liftlearn._language_model import TASKS, LanguageModel
 from liftlearn._validation import (
     HasMethods,
+    Interval,
     StrOptions,
+    check_number,
     check_sample_weight,
     check_table,
     check_target,
@@ -302,7 +305,6 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         return labels
 
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
-        _refuse_missing_labels(y)
         target = check_target(self, y, table)
         check_classification_targets(target)
         return target
@@ -331,16 +333,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
 
 
 ESTIMATORS["LIFTClassifier"] = LIFTClassifier
-
-
-def _refuse_missing_labels(y: Any) -> None:
-    """Raise if a label is missing; scikit-learn's check knows float nan alone."""
-    missing = np.flatnonzero(pd.isna(np.asarray(y, dtype=object)))
-    if y is not None and len(missing):
-        raise ValueError(
-            f"Input y contains NaN: the label of row {missing[0]} is missing. Drop the "
-            "rows without a label."
-        )
+TASKS[LIFTClassifier._task] = LIFTClassifier._parts
 
 
 def _class_weight(
@@ -364,6 +357,13 @@ def _class_weight(
             raise ValueError(
                 f"class_weight has a weight for {unknown!r}, which is no class, and "
                 f"none for {missing!r}. Write the classes as they stand in y."
+            )
+        for name, one in class_weight.items():
+            check_number(
+                one,
+                Interval(Real, 0, None, closed="left"),
+                f"The weight of class {name!r} is a finite number of at least 0",
+                "Correct class_weight.",
             )
         factor[:] = [class_weight.get(name, 1.0) for name in names]
     else:

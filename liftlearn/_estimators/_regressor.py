@@ -24,7 +24,7 @@ from liftlearn._estimators._base import (
 )
 from liftlearn._estimators._members import Monitor
 from liftlearn._finetuner import FineTuner
-from liftlearn._language_model import LanguageModel
+from liftlearn._language_model import TASKS, LanguageModel
 from liftlearn._validation import (
     HasMethods,
     check_sample_weight,
@@ -314,6 +314,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
 
 
 ESTIMATORS["LIFTRegressor"] = LIFTRegressor
+TASKS[LIFTRegressor._task] = LIFTRegressor._parts
 
 
 def neg_crps_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from liftlearn._language_model import _adapter
+from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._pretrained import (
+    find_device,
     find_source,
     load_pretrained,
     no_bars,
@@ -68,6 +71,8 @@ class LanguageModel:
         self._origin: dict[str, Any] | None = None
         # The model under the adapter.
         self._base: Self | None = None
+        # What the last answers were scored with.
+        self._last_scorer: tuple[Any, AnswerScorer] | None = None
 
     @classmethod
     def load(
@@ -98,13 +103,14 @@ class LanguageModel:
         ImportError
             If the package that a ``.gguf`` file or an adapter needs is missing.
         ValueError
-            If it is no causal language model, or its files can't be read; if an
-            adapter's base cannot be loaded, or is another model than when the adapter
-            was saved.
+            If it is no causal language model, or its files can't be read; if its
+            preferences name no parameter, or a value that one can't have; if there is
+            no such device; if an adapter's base cannot be loaded, or is another model
+            than when the adapter was saved.
         """
+        place = find_device(device)
         if model is not None and _adapter.holds_adapter(model):
             return cls._load_adapted(model, device)
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         lm = cls(*load_pretrained(find_source(model), place))
         if model is not None and Path(model).exists():
             model = str(Path(model).resolve())
@@ -127,12 +133,9 @@ class LanguageModel:
         return base._ready_with(saved.config, saved.weights)
 
     @property
-    def preferences(self) -> dict[str, Any]:
+    def preferences(self) -> Mapping[str, Any]:
         """Parameters of the parts that suit this model, for each task."""
-        preferences: dict[str, Any] = (
-            getattr(self.model.config, "liftlearn", None) or {}
-        )
-        return preferences
+        return preferences_of(self.model.config)
 
     @property
     def adapter(self) -> Any | None:
@@ -309,6 +312,10 @@ class LanguageModel:
             return _loaded_again, (type(self), self._origin, mark)
         return super().__reduce_ex__(protocol)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again."""
+        return {**self.__dict__, "_last_scorer": None}
+
     def _check_fingerprint(self, expected: str | None) -> None:
         """Raise if the weights are others than those that the fingerprint is of."""
         if expected not in (None, _adapter.fingerprint(self.model)):
@@ -399,8 +406,12 @@ class LanguageModel:
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         # Without splitting, a cell that holds "</s>" would become the end mark.
+        # Not verbose: `prompt_tokens` says more of too long a row.
         ids: list[list[int]] = self.tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            verbose=False,
         )["input_ids"]
         return ids
 
@@ -435,16 +446,16 @@ class LanguageModel:
         ------
         ValueError
             If a prompt is too long for the model, or two answers have the same tokens.
+        TypeError
+            If a prompt or an answer is no text.
         """
-        trie = self.trie(answers)
-        tokens = self.prompt_tokens(prompts, trie.depth)
+        scorer = self._scorer(_texts(answers, "answers"))
+        trie = scorer.trie
+        tokens = self.prompt_tokens(_texts(prompts, "prompts"), trie.depth)
         scores = np.zeros((len(tokens), len(answers)))
-        if not trie.nodes:
+        if not trie.nodes or not tokens:
             return scores
-        scorer = AnswerScorer(self.model, trie)
-        was_training = self.model.training
-        self.model.eval()
-        with torch.inference_mode():
+        with _evaluating(self.model), torch.inference_mode():
             n_shared, start = self._read_shared(tokens, scorer.reader)
             # Rows of like length share a pass, the longest first: what fits it, fits.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
@@ -457,14 +468,26 @@ class LanguageModel:
                 rows = order[batch * batch_size :][:batch_size]
                 inputs = self.padded([tokens[row][n_shared:] for row in rows])
                 scores[rows] = scorer.score_all(**inputs, start=start).cpu().numpy()
-        self.model.train(was_training)
         return _sum_over_processes(scores, self.model.device)
+
+    def _scorer(self, answers: Sequence[str]) -> AnswerScorer:
+        """Return what scores the answers, which are mostly those of the last call.
+
+        It reads the model's weights as they are; threads may make it twice.
+        """
+        model = self.model
+        made_for = id(model), model.device, model.dtype, tuple(answers)
+        last = self._last_scorer
+        if last is None or last[0] != made_for:
+            last = made_for, AnswerScorer(model, self.trie(answers))
+            self._last_scorer = last
+        return last[1]
 
     def _read_shared(
         self, tokens: list[list[int]], reader: Reader
     ) -> tuple[int, Read | None]:
         """Read what all prompts begin with, where that pays; return its length."""
-        n_shared = reader.n_shared(tokens, 1)
+        n_shared = reader.n_shared(tokens, 1) if len(tokens) > 1 else 0
         if not n_shared:
             return 0, None
         batch = self.padded([tokens[0][:n_shared]])
@@ -492,6 +515,26 @@ class LanguageModel:
             "input_ids": torch.tensor(ids, device=device),
             "attention_mask": torch.tensor(mask, device=device),
         }
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Put a model into evaluation mode for a while, if it is being trained."""
+    if not model.training:
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+def _texts(texts: Sequence[str], name: str) -> Sequence[str]:
+    """Return a sequence of texts; one text would be read letter by letter."""
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"Expected a list of str as {name}, got {texts!r}.")
+    return texts
 
 
 def _place_among_processes() -> tuple[int, int]:
