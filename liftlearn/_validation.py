@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial, wraps
@@ -69,6 +76,8 @@ _WITH_NUMBERS = {
     "mixed-integer",
     "mixed-integer-float",
 }
+# What a message shows of a value.
+_MOST_LETTERS = 60
 # As many names as scikit-learn lists in a message.
 _MOST_NAMES = 5
 
@@ -170,7 +179,7 @@ def _from_array(estimator: BaseEstimator, X: Any) -> pd.DataFrame:
     Where cells are of several types, each column has the type of its own.
     """
     _refuse_others(X)
-    if isinstance(X, list | tuple):  # an array of them would make numbers text
+    if _is_list(X):  # an array of them would make numbers text
         X = _cells_of(X)
     array = check_array(
         X,
@@ -190,41 +199,51 @@ def _numbered(n_columns: int) -> list[str]:
 def _refuse_others(X: Any) -> None:
     """Raise for what is neither an array nor a list of rows."""
     what_to_do = None
+    is_list = _is_list(X)
     if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
         what_to_do = "Collect it first: X.collect() in polars, X.compute() in dask."
     elif isinstance(X, Mapping):
         what_to_do = "Make a table of it first: pd.DataFrame(X), pd.DataFrame([X])."
-    elif isinstance(X, list | tuple) and len(X) and isinstance(X[0], Mapping):
+    elif is_list and len(X) and isinstance(X[0], Mapping):
         what_to_do = "Make a table of them first: pd.DataFrame(X)."
-    elif X is None or isinstance(X, str | bytes | Real):
+    elif getattr(getattr(X, "dtype", None), "names", None):  # a structured array
+        what_to_do = "Make a table of it first: pd.DataFrame(X)."
+    elif isinstance(X, Iterator | set | frozenset):
+        what_to_do = "Make a list of rows of it first: list(X)."
+    elif not (is_list or _is_array(X)):
         what_to_do = "Pass the rows themselves."
-    elif not (hasattr(X, "__array__") or hasattr(X, "__len__")):
-        what_to_do = "Make a list of it first: list(X)."
-    elif isinstance(X, set | frozenset):
-        what_to_do = "Rows have an order: pass a list of them."
-    if what_to_do is None:
-        return
-    kind = f"{type(X).__name__} of {type(X[0]).__name__}" if _is_rows(X) else type(X)
-    raise TypeError(
-        "Expected a table of shape (n_samples, n_features) as X: a dataframe, an array "
-        f"or a list of rows, got {getattr(kind, '__name__', kind)}. {what_to_do}"
-    )
+    if what_to_do is not None:
+        kind = type(X).__name__ + (f" of {type(X[0]).__name__}" if is_list else "")
+        raise TypeError(
+            "Expected a table of shape (n_samples, n_features) as X: a dataframe, an "
+            f"array or a list of rows, got {kind}. {what_to_do}"
+        )
 
 
-def _is_rows(X: Any) -> bool:
-    return isinstance(X, list | tuple) and len(X) > 0
+def _is_list(X: Any) -> bool:
+    return isinstance(X, Sequence) and not isinstance(X, str | bytes | memoryview)
 
 
-def _cells_of(rows: list[Any] | tuple[Any, ...]) -> Any:
+def _is_array(X: Any) -> bool:
+    is_number = isinstance(X, Real | type)
+    return isinstance(X, memoryview) or (hasattr(X, "__array__") and not is_number)
+
+
+def _cells_of(rows: Sequence[Any]) -> Any:
     """Return the rows' cells, each of its own type, as an array."""
-    lengths = [len(row) if isinstance(row, list | tuple) else None for row in rows]
+    lengths = [_n_cells(row) for row in rows]
     for row, length in enumerate(lengths):
         if length != lengths[0]:
             raise ValueError(
                 f"Expected rows of one length as X, but row 0 has {_count(lengths[0])} "
                 f"and row {row} has {_count(length)}. Write None for a missing cell."
             )
-    return np.array(rows, dtype=object)
+    return np.array(list(rows), dtype=object)
+
+
+def _n_cells(row: Any) -> int | None:
+    is_row = _is_list(row) or (_is_array(row) and np.ndim(row) > 0)
+    return len(row) if is_row else None
 
 
 def _count(n_cells: int | None) -> str:
@@ -476,16 +495,25 @@ def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
 
 
 def check_target(
-    estimator: BaseEstimator, y: Any, table: pd.DataFrame, *, numeric: bool = False
+    estimator: BaseEstimator,
+    y: Any,
+    table: pd.DataFrame | None = None,
+    *,
+    numeric: bool = False,
 ) -> NDArray[Any]:
     """Return the target as an array with one finite entry for each row."""
     owner = type(estimator).__name__
     if y is None:
         raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
     _refuse_missing(y)
-    target: NDArray[Any] = _check_y(y, estimator=estimator)
+    target: NDArray[Any] = _check_y(_as_array(y), estimator=estimator)
     check_consistent_length(table, target)
-    return finite_numbers(target, "y") if numeric else target
+    if not len(target):
+        raise ValueError(f"Found array with 0 sample(s) as y, which {owner} can't fit.")
+    if numeric:
+        return finite_numbers(target, "y", " LIFTClassifier is for classes.")
+    _refuse_unlike(target)
+    return target
 
 
 def _refuse_missing(y: Any) -> None:
@@ -498,16 +526,37 @@ def _refuse_missing(y: Any) -> None:
         )
 
 
-def finite_numbers(values: Any, name: str) -> NDArray[np.float64]:
+def _refuse_unlike(labels: NDArray[Any]) -> None:
+    """Raise for labels that have no order, as those of several types."""
+    if labels.dtype != object:
+        return
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        types = sorted({type(label).__name__ for label in labels})
+        raise TypeError(
+            f"Expected labels of one type as y, text or numbers, got {types}. Make "
+            "all of them text, as with y.astype(str)."
+        ) from error
+
+
+def _as_array(values: Any) -> Any:
+    """Return lists of unlike lengths as an array of lists, and others as they are."""
+    if isinstance(values, list | tuple):
+        try:
+            np.asarray(values)
+        except ValueError:
+            return np.fromiter(values, object, len(values))
+    return values
+
+
+def finite_numbers(values: Any, name: str, advice: str = "") -> NDArray[np.float64]:
     """Return what the user passed under a name as floats; raise if it is other things.
 
     >>> finite_numbers(["1", 2.5], "y")
     array([1. , 2.5])
     """
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of unlike lengths
-        array = np.array([*values], dtype=object)
+    array = np.asarray(_as_array(values))
     if array.dtype.kind in "mMcV":
         raise TypeError(
             f"Expected numbers as {name}, got {array.dtype}. Convert them to floats, "
@@ -522,12 +571,16 @@ def finite_numbers(values: Any, name: str) -> NDArray[np.float64]:
             if not _is_float(value)
         )
         where = f" in row {row}" if array.ndim else ""
-        advice = " LIFTClassifier is for classes." if name == "y" else ""
         raise ValueError(
-            f"Expected numbers as {name}, got {value!r}{where}.{advice}"
+            f"Expected numbers as {name}, got {_brief(value)}{where}.{advice}"
         ) from error
     assert_all_finite(numbers, input_name=name)
     return numbers
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
 
 
 def _is_float(value: Any) -> bool:

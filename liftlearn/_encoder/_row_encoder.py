@@ -36,6 +36,7 @@ from liftlearn._numbers import row_shapes, write_codes
 from liftlearn._validation import (
     Interval,
     StrOptions,
+    check_number,
     check_sample_weight,
     checks_table,
     distinct_names,
@@ -327,7 +328,23 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         -------
         prompts : list of str
             One sentence for each row, another at each call.
+
+        Raises
+        ------
+        ValueError
+            If the columns differ from those of `fit`, or an argument can't be used.
         """
+        if not isinstance(rng, RandomState):
+            raise TypeError(
+                f"Expected a numpy.random.RandomState as rng, got {rng!r}. Make one of "
+                "a seed: numpy.random.RandomState(0)."
+            )
+        check_number(
+            progress,
+            Interval(Real, 0, None, closed="left"),
+            "The progress of training is a share in [0, 1]",
+            "It is 0 at the beginning.",
+        )
         return self._write(X, _CalmedStream(rng, self.jitter_decay_**progress))
 
     @checks_table
@@ -351,6 +368,11 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         wordings : list of n_wordings lists of n_samples str
             The first is `transform`'s.
 
+        Raises
+        ------
+        ValueError
+            If the columns differ from those of `fit`, or the count is no such.
+
         Examples
         --------
         >>> import pandas as pd
@@ -360,6 +382,12 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         >>> encoder.reword(table[:1], 3)
         [['height is 1.784. ?'], ['height is 1.797. ?'], ['height is 1.771. ?']]
         """
+        check_number(
+            n_wordings,
+            Interval(Integral, 1, None, closed="left"),
+            "n_wordings is a whole number of at least 1",
+            "1 writes each row as it is.",
+        )
         streams = [None, *(_SharedStream(i) for i in range(1, n_wordings))]
         return [self._write(X, stream) for stream in streams]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -169,11 +169,11 @@ class LIFT(BaseEstimator):
         pretrained = LanguageModel.load(self.model, device=self.device)
         encoder, finetuner, decoder = self._chosen_parts(pretrained)
         rows, weight = _distinct_rows(table, target, weight)
-        self.decoder_ = decoder.fit(target[rows], **_weight_option(decoder, weight))
+        self.decoder_ = _fitted_decoder(decoder, target[rows], weight)
         named = pd.Series(target[rows], name=getattr(y, "name", None))
         options = _weight_option(encoder, weight)
         self.encoder_ = unchecked(encoder.fit)(table.iloc[rows], named, **options)
-        answers = _answers(self.decoder_)
+        answers = self.decoder_.answers_
         # Training meets rows in another order: too long a row is better named here, by
         # its place in the whole table.
         prompts = [""] * len(table)
@@ -312,16 +312,20 @@ def _codes(cells: pd.Series) -> NDArray[np.intp]:
     return codes
 
 
-def _answers(decoder: Any) -> Any:
-    """Return the answers that a decoder has learnt."""
-    answers = getattr(decoder, "answers_", None)
-    if not hasattr(answers, "texts"):
+def _fitted_decoder(
+    decoder: Any, target: NDArray[Any], weight: NDArray[np.float64]
+) -> Any:
+    """Return a decoder that knows the answers; a user's own may be anything."""
+    fitted = None
+    if not isinstance(decoder, ClassifierMixin | RegressorMixin):  # they fit tables
+        fitted = decoder.fit(target, **_weight_option(decoder, weight))
+    if not hasattr(getattr(fitted, "answers_", None), "texts"):
         raise TypeError(
-            "Expected the decoder's fit to return a decoder with answers_, whose texts "
+            "Expected a decoder whose fit(y) returns it with answers_, the texts that "
             f"the model is to answer with, got {decoder!r}. Use a LabelDecoder for "
             "classes and a NumberDecoder for numbers, or a class derived from these."
         )
-    return answers
+    return fitted
 
 
 def _sentences(encoder: Any, table: pd.DataFrame) -> list[str]:

@@ -163,8 +163,12 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         Raises
         ------
         ValueError
-            If the table, the labels or a parameter can't be used, or a row is longer
-            than the model can read.
+            If the table, the labels, the weights or a parameter can't be used, or a row
+            is longer than the model can read; if no row is left to learn from beside
+            those that early stopping or the first of several models leaves out.
+        TypeError
+            If a part of your own does not do what such a part does, or what is given
+            is of another kind altogether.
         """
         table = check_table(self, X, reset=True)
         target = self._checked_target(y, table)
@@ -187,6 +191,14 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities in the order of ``classes_``; each row sums to 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
         prompts = self._new_prompts(X)
         proba: NDArray[np.float64] = self.decoder_.predict_proba(
@@ -206,6 +218,14 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         log_proba : ndarray of shape (n_samples, n_classes)
             Natural logarithms, in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
         return np.log(self.predict_proba(X))
 
@@ -221,6 +241,14 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         label : ndarray of shape (n_samples,)
             One of ``classes_`` for each row.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
         proba = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
@@ -240,6 +268,15 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         member : ndarray of shape (n_samples, n_classes)
             Whether each class, in the order of ``classes_``, is in the row's set.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the coverage is no number in (0, 1).
 
         Notes
         -----
@@ -295,8 +332,12 @@ class LIFTClassifier(ClassifierMixin, LIFT):
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         ValueError
-            If the temperature is not positive.
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the temperature or the count of draws is no positive number.
         """
         drawn = sample_index(
             self.predict_log_proba(X), n_samples, temperature, random_state

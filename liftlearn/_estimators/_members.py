@@ -80,6 +80,11 @@ def tune_members(
             verbose=verbose,
             **options,
         )
+        if not hasattr(tuned, "score"):
+            raise TypeError(
+                "Expected a language model from the fine-tuner's finetune, but that of "
+                f"{type(finetuner).__name__} returned {tuned!r}."
+            )
         members.append(Member(tuned, unseen))
     if hasattr(finetuner, "clear_checkpoints"):
         finetuner.clear_checkpoints()
@@ -111,10 +116,10 @@ def _split(
     n_seen = len(rows) - n_unseen
     if n_seen < 1:
         raise ValueError(
-            f"Early stopping and the first of several models leave out {share:g} of "
-            f"the rows, rounded up, but fit has {len(rows)} with a weight, so that "
-            "none is left to learn from. Give more rows, lower validation_fraction, or "
-            "set FineTuner(early_stopping=False, n_models=1)."
+            "Early stopping, or the first of several models, leaves out rows: "
+            f"{n_unseen} of {len(rows)} (validation_fraction={share:g}, rounded up), "
+            "so that none is left to learn from. Give more rows, lower "
+            "validation_fraction, or set FineTuner(early_stopping=False, n_models=1)."
         )
     target, classes = corpus.target[rows], None
     if stratify:

@@ -147,8 +147,12 @@ class LIFTRegressor(RegressorMixin, LIFT):
         Raises
         ------
         ValueError
-            If the table, the numbers or a parameter can't be used, or a row is longer
-            than the model can read.
+            If the table, the numbers, the weights or a parameter can't be used, or a
+            row is longer than the model can read; if no row is left to learn from
+            beside those that early stopping or the first of several models leaves out.
+        TypeError
+            If a part of your own does not do what such a part does, or what is given
+            is of another kind altogether.
         """
         table = check_table(self, X, reset=True)
         target = self._checked_target(y, table)
@@ -175,6 +179,14 @@ class LIFTRegressor(RegressorMixin, LIFT):
             says, in the units of the target.
         std : ndarray of shape (n_samples,)
             Standard deviation of each row's distribution; only if ``return_std``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
         prompts = self._new_prompts(X)
         predicted: (
@@ -195,6 +207,14 @@ class LIFTRegressor(RegressorMixin, LIFT):
         distribution : NumberDistribution
             Its means, medians, standard deviations, quantiles, intervals, densities
             and scores, a row for each row of `X`, in the units of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
         prompts = self._new_prompts(X)
         distribution: NumberDistribution = self.decoder_.predict_distribution(
@@ -218,6 +238,15 @@ class LIFTRegressor(RegressorMixin, LIFT):
         -------
         numbers : ndarray of shape (n_samples, n_quantiles)
             In the units of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if a quantile is not in [0, 1].
         """
         return self.predict_distribution(X).quantile(quantiles)
 
@@ -235,6 +264,15 @@ class LIFTRegressor(RegressorMixin, LIFT):
         -------
         interval : ndarray of shape (n_samples, 2)
             Lower and upper ends, in the units of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the coverage is no number in (0, 1).
 
         Notes
         -----
@@ -286,8 +324,12 @@ class LIFTRegressor(RegressorMixin, LIFT):
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         ValueError
-            If the temperature is not positive.
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the temperature or the count of draws is no positive number.
         """
         return self.predict_distribution(X).sample(
             n_samples, temperature=temperature, random_state=random_state
@@ -337,6 +379,13 @@ def neg_crps_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     score : float
         The negative mean of ``predict_distribution(X).crps(y)``.
 
+    Raises
+    ------
+    TypeError
+        If the estimator predicts no distributions.
+    ValueError
+        If the table or the numbers can't be used.
+
     See Also
     --------
     NumberDistribution.crps : The score of each row.
@@ -354,4 +403,10 @@ def neg_crps_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     """
     if isinstance(estimator, Pipeline):
         X, estimator = estimator[:-1].transform(X), estimator[-1]
+    is_class = isinstance(estimator, type)
+    if is_class or not hasattr(estimator, "predict_distribution"):
+        raise TypeError(
+            "neg_crps_scorer scores a LIFTRegressor, or a pipeline that ends in one, "
+            f"got {estimator!r}. For classes take scoring='neg_log_loss'."
+        )
     return -float(estimator.predict_distribution(X).crps(y).mean())

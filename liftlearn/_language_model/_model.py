@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,7 @@ from liftlearn._language_model._pretrained import (
 )
 from liftlearn._language_model._reader import Read, Reader
 from liftlearn._language_model._scorer import AnswerScorer, Trie
+from liftlearn._validation import Interval, check_number
 
 # Tokens that one pass over prompts holds at the most, with those of the answers.
 _BATCH_TOKENS = 4096
@@ -345,7 +347,10 @@ class LanguageModel:
         ------
         ValueError
             If a prompt and its answer are longer than the model can read.
+        TypeError
+            If a prompt is no text.
         """
+        prompts = _texts(prompts, "prompts")
         end = self.tokenizer.eos_token_id
         # Splitting is switched for the whole tokenizer, which threads share.
         start = self.tokenizer("", split_special_tokens=True)["input_ids"]
@@ -380,8 +385,13 @@ class LanguageModel:
         Raises
         ------
         ValueError
-            If two answers have the same tokens, or the tokenizer has no end mark.
+            If there is no answer, two have the same tokens, or the tokenizer has no
+            end mark.
+        TypeError
+            If an answer is no text.
         """
+        if not len(_texts(answers, "answers")):
+            raise ValueError("Expected one answer or more, got none.")
         paths = self._answer_tokens(answers)
         end = self.tokenizer.eos_token_id
         if end is None:
@@ -449,9 +459,16 @@ class LanguageModel:
         TypeError
             If a prompt or an answer is no text.
         """
+        if batch_size is not None:
+            check_number(
+                batch_size,
+                Interval(Integral, 1, None, closed="left"),
+                "batch_size is a whole number of at least 1",
+                "None takes as many prompts as a fixed count of tokens allows.",
+            )
         scorer = self._scorer(_texts(answers, "answers"))
         trie = scorer.trie
-        tokens = self.prompt_tokens(_texts(prompts, "prompts"), trie.depth)
+        tokens = self.prompt_tokens(prompts, trie.depth)
         scores = np.zeros((len(tokens), len(answers)))
         if not trie.nodes or not tokens:
             return scores
@@ -505,7 +522,14 @@ class LanguageModel:
         -------
         batch : dict of str to Tensor
             ``input_ids`` and ``attention_mask``, each of shape (n_rows, length).
+
+        Raises
+        ------
+        ValueError
+            If there is no row.
         """
+        if not tokens:
+            raise ValueError("Expected the tokens of one row or more, got none.")
         length = max(map(len, tokens))
         # Pads are masked, so any token will do; some tokenizers' own has no embedding.
         ids = [[0] * (length - len(row)) + list(row) for row in tokens]
@@ -532,7 +556,8 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 def _texts(texts: Sequence[str], name: str) -> Sequence[str]:
     """Return a sequence of texts; one text would be read letter by letter."""
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+    is_list = hasattr(texts, "__len__") and not isinstance(texts, str)
+    if not is_list or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"Expected a list of str as {name}, got {texts!r}.")
     return texts
 
