@@ -266,9 +266,10 @@ def _plain_name(name: Any) -> Hashable:
         return tuple(map(_plain_name, name))
     if pd.isna(name):
         return None
-    is_plain = isinstance(name, Real | date | timedelta)  # else it could not be saved
-    plain: Hashable = name if is_plain else repr(name)
-    return plain
+    if isinstance(name, Real | date | timedelta):
+        plain: Hashable = name
+        return plain
+    return type(name).__name__, str(name)  # itself it could not be saved
 
 
 def _known_names(estimator: BaseEstimator) -> list[Hashable] | None:

@@ -66,6 +66,9 @@ class LanguageModel:
     (1, 3)
     """
 
+    # What the last answers were scored with.
+    _last_scorer: tuple[Any, AnswerScorer] | None = None
+
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -73,8 +76,6 @@ class LanguageModel:
         self._origin: dict[str, Any] | None = None
         # The model under the adapter.
         self._base: Self | None = None
-        # What the last answers were scored with.
-        self._last_scorer: tuple[Any, AnswerScorer] | None = None
 
     @classmethod
     def load(
@@ -316,7 +317,7 @@ class LanguageModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again."""
-        return {**self.__dict__, "_last_scorer": None}
+        return {k: v for k, v in vars(self).items() if k != "_last_scorer"}
 
     def _check_fingerprint(self, expected: str | None) -> None:
         """Raise if the weights are others than those that the fingerprint is of."""
