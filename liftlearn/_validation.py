@@ -27,6 +27,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import HasMethods as _HasMethods
 from sklearn.utils._param_validation import (
@@ -202,7 +203,7 @@ def _refuse_others(X: Any) -> None:
     is_list = _is_list(X)
     if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
         what_to_do = "Collect it first: X.collect() in polars, X.compute() in dask."
-    elif isinstance(X, Mapping):
+    elif isinstance(X, Mapping) and not issparse(X):  # one kind of which is a dict
         what_to_do = "Make a table of it first: pd.DataFrame(X), pd.DataFrame([X])."
     elif is_list and len(X) and isinstance(X[0], Mapping):
         what_to_do = "Make a table of them first: pd.DataFrame(X)."
@@ -225,8 +226,10 @@ def _is_list(X: Any) -> bool:
 
 
 def _is_array(X: Any) -> bool:
-    is_number = isinstance(X, Real | type)
-    return isinstance(X, memoryview) or (hasattr(X, "__array__") and not is_number)
+    """Return whether scikit-learn makes an array of it, or knows why not."""
+    if isinstance(X, memoryview) or issparse(X):
+        return True
+    return hasattr(X, "__array__") and not isinstance(X, Real | type)
 
 
 def _cells_of(rows: Sequence[Any]) -> Any:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from liftlearn import FineTuner, LIFTClassifier, RowEncoder
 from liftlearn._validation import (
@@ -407,6 +408,7 @@ NO_TABLES = {
     "series": (pd.Series([1.0]), "Pass a DataFrame"),
     "one dimension": (np.ones(3), "Reshape your data"),
     "three dimensions": (np.ones((2, 2, 2)), "dim 3"),
+    "sparse": (csr_array(np.eye(2)), "Sparse data was passed"),
     "texts": (["a", "b"], "Expected 2D array"),
     "a row": ([0.5, "a"], "Expected 2D array"),
     "structured": (np.zeros(2, [("a", float)]), r"pd\.DataFrame\(X\)"),
