@@ -117,9 +117,9 @@ def check_number(value: Any, interval: Interval, expected: str, advice: str) -> 
 
 
 def checks_table(method: Method) -> Method:
-    """Let an encoder's method check its table first, but for who calls `unchecked`.
+    """Let a method check its table first, but for who calls it through `unchecked`.
 
-    Its ``fit`` also remembers the names of the columns, and the others compare them.
+    A ``fit`` also remembers the names of the columns, and the others compare them.
     """
     is_fit = method.__name__ == "fit"
 
@@ -262,7 +262,7 @@ def _names_of(table: pd.DataFrame) -> list[Hashable]:
     return [_plain_name(name) for name in table.columns.tolist()]
 
 
-def _plain_name(name: Any) -> Hashable:
+def _plain_name(name: Any) -> Any:
     if isinstance(name, str):
         return str(name)
     if isinstance(name, tuple):  # of several levels
@@ -270,8 +270,7 @@ def _plain_name(name: Any) -> Hashable:
     if pd.isna(name):
         return None
     if isinstance(name, Real | date | timedelta):
-        plain: Hashable = name
-        return plain
+        return name
     return type(name).__name__, str(name)  # itself it could not be saved
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from liftlearn import FineTuner, LIFTClassifier, RowEncoder
+from liftlearn import FineTuner, LIFTClassifier, RowEncoder, load
 from liftlearn._validation import (
     check_sample_weight,
     check_table,
@@ -462,6 +462,7 @@ def test_an_estimators_table_is_checked_once():
     assert n_checks(lambda: classifier.fit(table, [0, 1] * 10)) == 1
     assert n_checks(lambda: classifier.predict(table)) == 1
     assert n_checks(lambda: classifier.sample_y(table)) == 1
+    assert n_checks(lambda: classifier.conformalize(table, [0, 1] * 10)) == 1
     assert n_checks(lambda: classifier.encoder_.transform(table)) == 1
 
 
@@ -520,3 +521,17 @@ def test_an_infinite_cell_never_reaches_an_encoder(encoder):
 
     with pytest.raises(ValueError, match="contains infinity"):
         classifier.predict(table.assign(a=np.inf))
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_of_any_type_are_saved(kind, tmp_path):
+    table = named(*NAMES[kind])
+    short_classifier().fit(table, [0, 1, 0]).save(tmp_path)
+
+    loaded = load(tmp_path)
+
+    assert len(loaded.predict(table)) == len(table)
+    with pytest.raises(ValueError, match="feature names should match"):
+        loaded.predict(named("q", "r"))
+    with pytest.warns(UserWarning, match="valid feature names"):
+        loaded.predict(CELLS)

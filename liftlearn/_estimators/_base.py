@@ -147,14 +147,17 @@ class LIFT(BaseEstimator):
            World", Springer 2005.
         """
         check_is_fitted(self)
-        target = self._checked_target(y, check_table(self, X, reset=False))
-        self.conformity_scores_ = self._conformity(X, target)
+        table = check_table(self, X, reset=False)
+        target = self._checked_target(y, table)
+        self.conformity_scores_ = self._conformity(table, target)
         return self
 
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         raise NotImplementedError
 
-    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+    def _conformity(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
         """Return how far each row's target is from what is predicted, in [0, 1]."""
         raise NotImplementedError
 
@@ -242,11 +245,6 @@ class LIFT(BaseEstimator):
                 "decoder's n_wordings to 1."
             )
         return prompts
-
-    def _new_prompts(self, X: Any) -> list[str] | list[list[str]]:
-        """Return the sentences of a new table."""
-        check_is_fitted(self)
-        return self._prompts(check_table(self, X, reset=False))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -36,6 +36,8 @@ from liftlearn._validation import (
     check_table,
     check_target,
     checks_parameters,
+    checks_table,
+    unchecked,
 )
 
 
@@ -179,6 +181,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         self.classes_ = self.decoder_.classes_
         return self
 
+    @checks_table
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class.
 
@@ -200,7 +203,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
             If the table can't be used: other columns than those of `fit`, cells of
             another kind, or a row that is longer than the model can read.
         """
-        prompts = self._new_prompts(X)
+        prompts = self._prompts(X)
         proba: NDArray[np.float64] = self.decoder_.predict_proba(
             self.language_model_, prompts
         )
@@ -350,7 +353,9 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         check_classification_targets(target)
         return target
 
-    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+    def _conformity(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
         unknown = np.setdiff1d(target, self.classes_)
         if len(unknown):
             raise ValueError(
@@ -358,7 +363,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
                 "their rows out, or fit with some of them."
             )
         column = np.searchsorted(self.classes_, target)
-        return 1 - self.predict_proba(X)[np.arange(len(target)), column]
+        proba: NDArray[np.float64] = unchecked(self.predict_proba)(table)
+        return 1 - proba[np.arange(len(target)), column]
 
     def _monitor(self, rows: Corpus) -> Monitor:
         prompts = self._prompts(rows.table)

@@ -31,6 +31,8 @@ from liftlearn._validation import (
     check_table,
     check_target,
     checks_parameters,
+    checks_table,
+    unchecked,
 )
 
 
@@ -160,6 +162,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
         self._fit(table, y, target, weight)
         return self
 
+    @checks_table
     def predict(
         self, X: Any, return_std: bool = False
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -188,12 +191,13 @@ class LIFTRegressor(RegressorMixin, LIFT):
             If the table can't be used: other columns than those of `fit`, cells of
             another kind, or a row that is longer than the model can read.
         """
-        prompts = self._new_prompts(X)
+        prompts = self._prompts(X)
         predicted: (
             NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
         ) = self.decoder_.predict(self.language_model_, prompts, return_std=return_std)
         return predicted
 
+    @checks_table
     def predict_distribution(self, X: Any) -> NumberDistribution:
         """Return each row's whole distribution, with the model read once.
 
@@ -216,7 +220,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
             If the table can't be used: other columns than those of `fit`, cells of
             another kind, or a row that is longer than the model can read.
         """
-        prompts = self._new_prompts(X)
+        prompts = self._prompts(X)
         distribution: NumberDistribution = self.decoder_.predict_distribution(
             self.language_model_, prompts
         )
@@ -338,9 +342,13 @@ class LIFTRegressor(RegressorMixin, LIFT):
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         return check_target(self, y, table, numeric=True)
 
-    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+    def _conformity(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
         # The coverage of the narrowest central interval that holds the number.
-        return np.abs(2 * self.predict_distribution(X).cdf(target) - 1)
+        distribution = unchecked(self.predict_distribution)(table)
+        below: NDArray[np.float64] = distribution.cdf(target)
+        return np.abs(2 * below - 1)
 
     def _monitor(self, rows: Corpus) -> Monitor:
         prompts = self._prompts(rows.table)
