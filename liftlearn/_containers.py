@@ -118,9 +118,18 @@ def _no_single_values(name: Any, shown: str) -> ValueError:
     )
 
 
+def numbered(n_columns: int) -> list[str]:
+    """Return the names of so many columns that have none.
+
+    >>> numbered(2)
+    ['x0', 'x1']
+    """
+    return [f"x{i}" for i in range(n_columns)]
+
+
 def array_table(array: NDArray[Any]) -> pd.DataFrame:
     """Return an array as a table whose columns are numbered: x0, x1 and so on."""
-    names = [f"x{i}" for i in range(array.shape[1])]
+    names = numbered(array.shape[1])
     if array.dtype.kind in "UO":  # pandas may refuse them in words of its own
         for name, cells in zip(names, array.T, strict=True):
             check_texts(cells.tolist(), f"Column {name!r}, row")

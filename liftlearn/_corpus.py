@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from liftlearn._validation import unchecked
+
 # Weights that differ by less than this share of the largest count as equal.
 _ROUNDING = 1e-9
 
@@ -33,7 +35,7 @@ class Corpus:
     answers : Answers
         The answer texts, and which of them a target is.
     table : DataFrame of shape (n_rows, n_features)
-        The rows.
+        The rows, checked.
     target : ndarray of shape (n_rows,)
         Their labels or numbers.
     weight : ndarray of shape (n_rows,)
@@ -72,7 +74,7 @@ class Corpus:
         """
         table = self.table.iloc[rows]
         if hasattr(self.encoder, "augment"):
-            prompts = self.encoder.augment(table, rng, progress)
+            prompts = unchecked(self.encoder.augment)(table, rng, progress)
         else:
-            prompts = self.encoder.transform(table)
+            prompts = unchecked(self.encoder.transform)(table)
         return prompts, self.answers.write(self.target[rows], rng)

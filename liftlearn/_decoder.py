@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
 from liftlearn._distribution import NumberDistribution, log_normalised
@@ -21,6 +22,7 @@ from liftlearn._validation import (
     Interval,
     StrOptions,
     check_sample_weight,
+    check_target,
     fits_whole,
 )
 
@@ -140,10 +142,10 @@ class LabelDecoder(BaseEstimator):
         Raises
         ------
         ValueError
-            If a class has no word, two classes have the same, a weight is negative, or
-            all are zero.
+            If a label is missing, a class has no word, two classes have the same, a
+            weight is negative, or all are zero.
         """
-        y = np.asarray(y)
+        y = check_target(self, y)
         weight = check_sample_weight(sample_weight, y)
         n_samples = int(np.count_nonzero(weight))
         words = "labels" if _is_auto(self.words) else self.words
@@ -180,7 +182,13 @@ class LabelDecoder(BaseEstimator):
         -------
         self : LabelDecoder
             The decoder, with its ``temperature_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the decoder is not fitted.
         """
+        check_is_fitted(self)
         if not isinstance(self.temperature, str):
             return self
         parts = [
@@ -223,7 +231,15 @@ class LabelDecoder(BaseEstimator):
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities; each row sums to 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the decoder is not fitted.
+        TypeError
+            If it is no language model, or the prompts are no sentences.
         """
+        check_is_fitted(self)
         score = _scores(lm, prompts, self.answers_.texts)
         return np.exp(self._log_proba(score, self.temperature_))
 
@@ -333,9 +349,10 @@ class NumberDecoder(BaseEstimator):
         Raises
         ------
         ValueError
-            If a target lies outside ``low`` and ``high``.
+            If a target is no number or lies outside ``low`` and ``high``, a weight is
+            negative, or all are zero.
         """
-        y = np.asarray(y, dtype=np.float64)
+        y = check_target(self, y, numeric=True)
         weight = check_sample_weight(sample_weight, y)
         y, weight = y[weight > 0], weight[weight > 0]
         bounds = {"low": self.low, "high": self.high}
@@ -368,6 +385,13 @@ class NumberDecoder(BaseEstimator):
             The median or mean, in the units of the target.
         std : ndarray of shape (n_samples,)
             Standard deviations; only if ``return_std``.
+
+        Raises
+        ------
+        NotFittedError
+            If the decoder is not fitted.
+        TypeError
+            If it is no language model, or the prompts are no sentences.
         """
         distribution = self.predict_distribution(lm, prompts)
         point = distribution.median if self.point == "median" else distribution.mean
@@ -391,7 +415,15 @@ class NumberDecoder(BaseEstimator):
         distribution : NumberDistribution
             A row for each prompt. Each answer's probability is spread evenly over its
             room on the grid.
+
+        Raises
+        ------
+        NotFittedError
+            If the decoder is not fitted.
+        TypeError
+            If it is no language model, or the prompts are no sentences.
         """
+        check_is_fitted(self)
         log_prob = _log_mean(_scores(lm, prompts, self.answers_.texts))
         edges, answer, share = self.answers_.pieces()
         log_mass = log_prob[:, answer] + np.log(share)
@@ -404,8 +436,18 @@ def _scores(
     lm: Scorer | Scorers, prompts: Prompts, answers: list[str]
 ) -> NDArray[np.float64]:
     """Return each answer's score: (n_models * n_wordings, n_rows, n_answers)."""
+    if isinstance(prompts, str) or not len(prompts):
+        raise TypeError(f"Expected a list of sentences as prompts, got {prompts!r}.")
     wordings = [prompts] if isinstance(prompts[0], str) else prompts
+    if len({len(texts) for texts in wordings}) > 1:
+        raise ValueError(
+            "Expected a sentence for each row in each wording, got lists of "
+            f"{[len(texts) for texts in wordings]} sentences."
+        )
     members: Sequence[Any] = getattr(lm, "members", [lm])
+    for member in members:
+        if not hasattr(member, "score"):
+            raise TypeError(f"Expected a language model as lm, got {member!r}.")
     texts = [*chain(*wordings)]
     score = np.stack([member.score(texts, answers) for member in members])
     return score.reshape(-1, len(wordings[0]), len(answers))

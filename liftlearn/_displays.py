@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._distribution import NumberDistribution
+from liftlearn._validation import finite_numbers
 
 Floats = NDArray[np.float64]
 
@@ -101,17 +102,32 @@ class IntervalDisplay:
         -------
         display : IntervalDisplay
             What was drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it predicts no distributions.
+        ValueError
+            If the rows, their numbers, the column or a coverage can't be used.
+        ImportError
+            If matplotlib is not installed.
         """
+        _refuse_other(estimator, "predict_distribution", "a LIFTRegressor")
         median = estimator.predict_quantiles(X, [0.5])[:, 0]
+        if not np.iterable(coverages):
+            raise TypeError(
+                f"Expected a list of coverages, got {coverages!r}. Write [{coverages}]."
+            )
         intervals = {c: estimator.predict_interval(X, c) for c in coverages}
         if x is None:
             place = np.empty(len(median))
             place[np.argsort(median, kind="stable")] = np.arange(len(median))
             label = "rows by predicted median"
         else:
-            column = X[x] if isinstance(X, pd.DataFrame) else np.asarray(X)[:, x]
-            place, label = np.asarray(column, dtype=np.float64), str(x)
-        known = None if y is None else np.asarray(y, dtype=np.float64)
+            place, label = _column(X, x), str(x)
+        known = None if y is None else _numbers(y, "y", len(median))
         return cls(place, median, intervals, known, label).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
@@ -126,6 +142,11 @@ class IntervalDisplay:
         -------
         display : IntervalDisplay
             The display.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
         """
         self.ax_ = _axes(ax)
         self.figure_ = self.ax_.figure
@@ -197,9 +218,22 @@ class DensityDisplay:
         -------
         display : DensityDisplay
             What was drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it predicts no distributions.
+        ValueError
+            If the rows or their numbers can't be used.
+        ImportError
+            If matplotlib is not installed.
         """
-        known = None if y is None else np.asarray(y, dtype=np.float64)
-        return cls(estimator.predict_distribution(X), known).plot(ax)
+        _refuse_other(estimator, "predict_distribution", "a LIFTRegressor")
+        distribution = estimator.predict_distribution(X)
+        known = None if y is None else _numbers(y, "y", len(distribution))
+        return cls(distribution, known).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw a density for each row.
@@ -213,6 +247,11 @@ class DensityDisplay:
         -------
         display : DensityDisplay
             The display.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
         """
         self.ax_ = _axes(ax)
         self.figure_ = self.ax_.figure
@@ -272,7 +311,19 @@ class TrainingDisplay:
         -------
         display : TrainingDisplay
             What was drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is none of liftlearn's, or its fine-tuner keeps no history.
+        ImportError
+            If matplotlib is not installed.
         """
+        _refuse_other(estimator, "finetuner", "a LIFTClassifier or LIFTRegressor")
+        check_is_fitted(estimator)
+        _refuse_other(estimator.finetuner_, "history_", "a FineTuner that was used")
         return cls(estimator.finetuner_.history_).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
@@ -289,6 +340,11 @@ class TrainingDisplay:
         -------
         display : TrainingDisplay
             The display.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
         """
         self.ax_ = _axes(ax)
         self.figure_ = self.ax_.figure
@@ -306,9 +362,38 @@ class TrainingDisplay:
         return self
 
 
+def _refuse_other(given: Any, needed: str, expected: str) -> None:
+    """Raise for what has not the attribute that a display is made from."""
+    if isinstance(given, type) or not hasattr(given, needed):
+        raise TypeError(f"Expected {expected}, got {given!r}.")
+
+
+def _column(X: Any, x: Any) -> Floats:
+    """Return a column's numbers, by its name or its place in an array."""
+    try:
+        column = X[x] if hasattr(X, "columns") else np.asarray(X)[:, x]
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected a column of X as x, by its name or its place in an array, got "
+            f"{x!r}."
+        ) from error
+    return _numbers(column, f"column {x!r}", len(X))
+
+
+def _numbers(values: Any, name: str, n_rows: int) -> Floats:
+    numbers = finite_numbers(values, name)
+    if numbers.shape != (n_rows,):
+        raise ValueError(
+            f"Expected a number for each of {n_rows} rows as {name}, got an array of "
+            f"shape {numbers.shape}."
+        )
+    return numbers
+
+
 def _axes(ax: Any) -> Any:
     """Return the given axes, or those of a new figure."""
     if ax is not None:
+        _refuse_other(ax, "plot", "the Axes of a matplotlib figure")
         return ax
     try:
         from matplotlib import pyplot

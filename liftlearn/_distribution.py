@@ -1,17 +1,20 @@
 """Distributions over a range of numbers: what a regressor knows of each row.
 
-Arrays go in and come out; imports numpy and scikit-learn's checks alone.
+Arrays go in and come out; imports numpy and the checks of arguments alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
+
+from liftlearn._validation import Interval, check_number, finite_numbers
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +90,11 @@ class NumberDistribution:
         -------
         probability : ndarray of shape (n_samples,)
             In [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If `y` is not one finite number for each row.
         """
         y = self._checked(y)
         rows, piece = np.arange(len(self)), self._piece(y)
@@ -113,9 +121,12 @@ class NumberDistribution:
         ValueError
             If a share is not in [0, 1].
         """
-        q = np.asarray(q, dtype=np.float64)
-        if not ((q >= 0) & (q <= 1)).all():  # nan is not either
-            raise ValueError(f"A quantile's share is in [0, 1], got {q.tolist()!r}.")
+        q = finite_numbers(q, "quantiles")
+        if q.ndim > 1 or not ((q >= 0) & (q <= 1)).all():
+            raise ValueError(
+                f"A quantile's share is in [0, 1], got {q.tolist()!r}. Give one share "
+                "or a list of them, such as [0.1, 0.5, 0.9]."
+            )
         rows = np.arange(len(self))
         until = self._until
         numbers = np.empty((len(self), q.size))
@@ -141,7 +152,18 @@ class NumberDistribution:
         -------
         interval : ndarray of shape (n_samples, 2)
             Lower and upper ends: equally much probability lies below and above.
+
+        Raises
+        ------
+        ValueError
+            If the coverage is no number in [0, 1].
         """
+        check_number(
+            coverage,
+            Interval(Real, 0, 1, closed="both"),
+            "The coverage is a share in [0, 1]",
+            "Give one number, such as 0.9, and call once for each of several.",
+        )
         return self.quantile([(1 - coverage) / 2, (1 + coverage) / 2])
 
     def log_density(self, y: ArrayLike) -> Floats:
@@ -156,6 +178,11 @@ class NumberDistribution:
         -------
         log_density : ndarray of shape (n_samples,)
             In nats, for a density per unit of the target; -inf beyond the range.
+
+        Raises
+        ------
+        ValueError
+            If `y` is not one finite number for each row.
         """
         y = self._checked(y)
         piece = self._piece(y)
@@ -181,6 +208,11 @@ class NumberDistribution:
         -------
         score : ndarray of shape (n_samples,)
             In the units of the target.
+
+        Raises
+        ------
+        ValueError
+            If `y` is not one finite number for each row.
 
         References
         ----------
@@ -225,7 +257,7 @@ class NumberDistribution:
         Raises
         ------
         ValueError
-            If the temperature is not positive.
+            If the temperature is not positive, or the count of draws is no such.
         """
         log_width = np.log(np.maximum(self._width, np.finfo(float).tiny))
         rng = check_random_state(random_state)
@@ -259,7 +291,7 @@ class NumberDistribution:
         return self.edges[:-1] + self._width / 2
 
     def _checked(self, y: ArrayLike) -> Floats:
-        y = np.asarray(y, dtype=np.float64)
+        y = finite_numbers(y, "y")
         if y.shape != (len(self),):
             raise ValueError(
                 f"Expected one number for each of the {len(self)} rows, got an array "
@@ -288,11 +320,18 @@ def sample_index(
     >>> sample_index(np.log([[1e-9, 1.0]]), 3, 1.0, 0)
     array([[1, 1, 1]])
     """
-    if not temperature > 0:
-        raise ValueError(
-            f"The temperature is a positive number, got {temperature!r}. For the most "
-            "probable, predict instead of sampling."
-        )
+    check_number(
+        temperature,
+        Interval(Real, 0, None, closed="neither"),
+        "The temperature is a positive number",
+        "For the most probable, predict instead of sampling.",
+    )
+    check_number(
+        n_samples,
+        Interval(Integral, 1, None, closed="left"),
+        "n_samples is a whole number of at least 1",
+        "It is how many draws there are of each row.",
+    )
     log_prob = log_prob - log_prob.max(axis=1, keepdims=True)
     until = np.exp(log_normalised(log_prob / temperature + log_size)).cumsum(axis=1)
     shares = check_random_state(random_state).uniform(size=(len(until), n_samples))

@@ -1,53 +1,61 @@
-"""Checks of what users pass: tables, targets' weights, parameters.
+"""Checks of what users pass: targets, weights, parameters, arguments; whole fits.
 
-The one module that imports scikit-learn's private helpers, and the one that knows
-other dataframe libraries.
+The one module that imports scikit-learn's private helpers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from math import isinf
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
+from numbers import Real
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import narwhals as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods as _HasMethods
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
+    assert_all_finite,
     check_consistent_length,
-    validate_data,
+    check_is_fitted,
 )
 
-from liftlearn._containers import (
-    array_table,
-    check_unicode,
-    plain_column,
-    plain_table,
-)
-from liftlearn._values import check_texts, form_of
+from liftlearn._tables import check_table, names_of, remember_columns
+from liftlearn._values import check_texts
 
 __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
+    "check_number",
+    "check_parameters",
     "check_sample_weight",
-    "check_table",
     "check_target",
-    "distinct_names",
+    "checks_table",
+    "finite_numbers",
     "fits_whole",
+    "unchecked",
     "weights_in_proportion",
 ]
 
 
+# By methods that check their tables, what they do after that.
+_TRUSTING: dict[Any, Callable[..., Any]] = {}
+# What a message shows of a value.
+_MOST_LETTERS = 60
 # The least weight may be a count of so many rows.
 _MOST_PARTS = 8
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
 Given = ParamSpec("Given")
 Fit = Callable[Concatenate[Estimator, Given], Estimator]
@@ -60,6 +68,13 @@ def fits_whole(fit: Fit[Estimator, Given]) -> Fit[Estimator, Given]:
     that has learnt nothing. What the copy has learnt becomes the object's at the end,
     at once: a fit that fails or is interrupted leaves the object as it was.
     """
+    fitted = _whole(fit)
+    if fit in _TRUSTING:
+        _TRUSTING[fitted] = _whole(_TRUSTING[fit])
+    return fitted
+
+
+def _whole(fit: Fit[Estimator, Given]) -> Fit[Estimator, Given]:
     checked = _fit_context(prefer_skip_nested_validation=False)(fit)
 
     @wraps(fit)
@@ -79,101 +94,64 @@ def _is_learnt(name: str) -> bool:
     return name.endswith("_") and not name.startswith("__")
 
 
-def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFrame:
-    """Return ``X`` as a pandas table, its names and types kept, its cells checked.
+class HasMethods(_HasMethods):
+    """A constraint: an instance that has the methods; a class has them, too."""
 
-    Sets, or compares with, the estimator's ``n_features_in_`` and
-    ``feature_names_in_``. Missing cells pass; infinite ones and empty tables raise.
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Return whether the value is such an instance."""
+        return not isinstance(val, type) and super().is_satisfied_by(val)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (an instance, not a class)"
+
+
+def check_parameters(
+    constraints: Mapping[str, Any], values: Mapping[str, Any], owner: str
+) -> None:
+    """Raise ValueError, in scikit-learn's words, for a value its constraints refuse."""
+    validate_parameter_constraints(constraints, values, owner)
+
+
+def check_number(value: Any, interval: Interval, expected: str, advice: str) -> None:
+    """Raise what is a ValueError and a TypeError unless it is a number in a range.
+
+    >>> check_number(0.9, Interval(Real, 0, 1, closed="both"), "A share", "Give one.")
     """
-    table = _as_pandas(X)
-    if table is None:
-        array = validate_data(
-            estimator, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
-        )
-        table = array_table(array)
-    else:
-        named = table
-        if not table.columns.is_unique:  # which scikit-learn refuses
-            names = [str(name) for name in table.columns]
-            named = table.set_axis(distinct_names(names), axis=1)
-        validate_data(estimator, named, reset=reset, skip_check_array=True)
-        _check_shape(estimator, table)
-    check_unicode(table)
-    _check_finite(estimator, table)
-    return table
+    if isinstance(value, bool | np.bool_) or not interval.is_satisfied_by(value):
+        raise InvalidParameterError(f"{expected}, got {value!r}. {advice}")
 
 
-def distinct_names(names: list[str]) -> list[str]:
-    """Return names of which none is empty and no two are equal.
+def checks_table(method: Method) -> Method:
+    """Let a method check its table first, but for who calls it through `unchecked`.
 
-    >>> distinct_names(["a", "", "a"])
-    ['a', 'column 2', 'a (2)']
+    A ``fit`` also remembers the names of the columns, and the others compare them.
     """
-    distinct: list[str] = []
-    for i, name in enumerate(names):
-        first = candidate = name or f"column {i + 1}"
-        n_met = 1
-        while candidate in distinct:
-            n_met += 1
-            candidate = f"{first} ({n_met})"
-        distinct.append(candidate)
-    return distinct
+    is_fit = method.__name__ == "fit"
+
+    @wraps(method)
+    def checked(self: BaseEstimator, X: Any, *args: Any, **options: Any) -> Any:
+        if not is_fit:
+            check_is_fitted(self)
+        table = check_table(self, X, reset=is_fit)
+        return method(self, table, *args, **options)
+
+    def trusting(self: BaseEstimator, X: Any, *args: Any, **options: Any) -> Any:
+        if is_fit:
+            remember_columns(self, X, names_of(X))
+        return method(self, X, *args, **options)
+
+    _TRUSTING[checked] = trusting
+    return checked  # type: ignore[return-value]
 
 
-def _as_pandas(X: Any) -> pd.DataFrame | None:
-    """Return a dataframe of any library as a plain pandas one; None for the rest."""
-    if isinstance(X, pd.DataFrame):
-        return plain_table(X)
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
-    if not isinstance(frame, nw.DataFrame):
-        return None
-    return pd.DataFrame({name: plain_column(frame[name]) for name in frame.columns})
+def unchecked(method: Any) -> Callable[..., Any]:
+    """Return a part's method for a table that `check_table` returned.
 
-
-def _check_shape(estimator: BaseEstimator, table: pd.DataFrame) -> None:
-    """Refuse empty tables with the words that scikit-learn uses for arrays."""
-    name = type(estimator).__name__
-    for count, unit in zip(table.shape, ("sample", "feature"), strict=True):
-        if count == 0:
-            raise ValueError(
-                f"Found array with 0 {unit}(s) (shape={table.shape}) while a minimum "
-                f"of 1 is required by {name}."
-            )
-
-
-def _check_finite(estimator: BaseEstimator, table: pd.DataFrame) -> None:
-    for i, name in enumerate(table.columns):
-        cells = table.iloc[:, i]
-        if pd.api.types.is_complex_dtype(cells):
-            raise ValueError(
-                f"Complex data not supported: column {name!r} of the table given to "
-                f"{type(estimator).__name__} holds complex numbers. Pass their real "
-                "and imaginary parts as two columns."
-            )
-        infinite = np.flatnonzero(_infinite(cells))
-        if len(infinite):
-            raise ValueError(
-                f"Input X contains infinity or a value too large for dtype('float64'): "
-                f"column {name!r}, row {infinite[0]}. Replace infinite cells by a "
-                "number, or by a missing cell."
-            )
-
-
-def _infinite(cells: pd.Series) -> NDArray[np.bool_]:
-    """Return which cells of a column are numbers that float64 cannot hold."""
-    if pd.api.types.is_object_dtype(cells):
-        return np.array([_is_infinite(cell) for cell in cells])
-    if pd.api.types.is_float_dtype(cells):
-        numbers: NDArray[np.float64] = cells.to_numpy(float, na_value=np.nan)
-        return np.isinf(numbers)
-    return np.zeros(len(cells), bool)
-
-
-def _is_infinite(cell: Any) -> bool:
-    try:
-        return form_of(cell) == "number" and isinf(cell)
-    except OverflowError:  # an integer
-        return True
+    That is the method itself, unless it would check the table again: one of a user's
+    own, or that overrides ours, is called as it is.
+    """
+    trusting = _TRUSTING.get(getattr(method, "__func__", None))
+    return partial(trusting, method.__self__) if trusting else method
 
 
 def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
@@ -181,6 +159,8 @@ def check_sample_weight(sample_weight: Any, X: Any) -> NDArray[np.float64]:
 
     They are `weights_in_proportion`.
     """
+    if sample_weight is not None and not isinstance(sample_weight, Real):
+        sample_weight = finite_numbers(sample_weight, "sample_weight")
     weight: NDArray[np.float64] = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
@@ -210,16 +190,99 @@ def weights_in_proportion(weight: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def check_target(
-    estimator: BaseEstimator, y: Any, table: pd.DataFrame, *, numeric: bool = False
+    estimator: BaseEstimator,
+    y: Any,
+    table: pd.DataFrame | None = None,
+    *,
+    numeric: bool = False,
 ) -> NDArray[Any]:
     """Return the target as an array with one finite entry for each row."""
+    owner = type(estimator).__name__
     if y is None:
-        raise ValueError(
-            f"{type(estimator).__name__} requires y to be passed, but the target y is "
-            "None."
-        )
-    target: NDArray[Any] = _check_y(y, y_numeric=numeric, estimator=estimator)
+        raise ValueError(f"{owner} requires y to be passed, but the target y is None.")
+    _refuse_missing(y)
+    target: NDArray[Any] = _check_y(_as_array(y), estimator=estimator)
     check_consistent_length(table, target)
+    if not len(target):
+        raise ValueError(f"Found array with 0 sample(s) as y, which {owner} can't fit.")
+    if numeric:
+        return finite_numbers(target, "y", " LIFTClassifier is for classes.")
+    _refuse_unlike(target)
     if target.dtype.kind in "UO":
         check_texts(target.tolist(), "The label of row")
-    return target.astype(np.float64) if numeric else target
+    return target
+
+
+def _refuse_missing(y: Any) -> None:
+    """Raise if a target is missing; scikit-learn's check knows float nan alone."""
+    missing = np.argwhere(pd.isna(np.asarray(y, dtype=object)))
+    if len(missing):
+        raise ValueError(
+            f"Input y contains NaN: the label of row {missing[0][0]} is missing. Drop "
+            "the rows without a label."
+        )
+
+
+def _refuse_unlike(labels: NDArray[Any]) -> None:
+    """Raise for labels that have no order, as those of several types."""
+    if labels.dtype != object:
+        return
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        types = sorted({type(label).__name__ for label in labels})
+        raise TypeError(
+            f"Expected labels of one type as y, text or numbers, got {types}. Make "
+            "all of them text, as with y.astype(str)."
+        ) from error
+
+
+def _as_array(values: Any) -> Any:
+    """Return lists of unlike lengths as an array of lists, and others as they are."""
+    if isinstance(values, list | tuple):
+        try:
+            np.asarray(values)
+        except ValueError:
+            return np.fromiter(values, object, len(values))
+    return values
+
+
+def finite_numbers(values: Any, name: str, advice: str = "") -> NDArray[np.float64]:
+    """Return what the user passed under a name as floats; raise if it is other things.
+
+    >>> finite_numbers(["1", 2.5], "y")
+    array([1. , 2.5])
+    """
+    array = np.asarray(_as_array(values))
+    if array.dtype.kind in "mMcV":
+        raise TypeError(
+            f"Expected numbers as {name}, got {array.dtype}. Convert them to floats, "
+            "in a unit of your choice."
+        )
+    try:
+        numbers = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        row, value = next(
+            (row, value)
+            for row, value in enumerate(array.ravel().tolist())
+            if not _is_float(value)
+        )
+        where = f" in row {row}" if array.ndim else ""
+        raise ValueError(
+            f"Expected numbers as {name}, got {_brief(value)}{where}.{advice}"
+        ) from error
+    assert_all_finite(numbers, input_name=name)
+    return numbers
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
+
+
+def _is_float(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

@@ -1,7 +1,11 @@
+import copy
 import json
+import logging
+import pickle
 import shutil
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
@@ -220,6 +224,7 @@ def test_a_prompt_is_read_once_however_many_answers_there_are(lm):
 def test_longer_answers_cost_their_own_tokens_only(llama):
     answers = ANSWER_SETS["several levels"]
     prompts = ["Retired?", "Employed"]
+    llama.score(prompts, answers)  # the first time it is tried how they can be read
 
     one, two = (tokens_read(llama, prompts[:n], answers) for n in (1, 2))
 
@@ -625,7 +630,7 @@ def test_preferences_stand_in_the_config(llama_folder, tmp_path):
     LanguageModel.load(llama_folder).save(tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    preferences = {"precision": "float64", "regression": {"decoder": {"point": "mean"}}}
+    preferences = {"precision": "float64", "regression": {"decoder": {"grid": "plain"}}}
     path.write_text(json.dumps({**config, "liftlearn": preferences}))
 
     loaded = LanguageModel.load(tmp_path)
@@ -695,3 +700,98 @@ def test_loading_and_saving_show_no_bars_and_keep_the_setting(
         assert "%" not in capfd.readouterr().err
     finally:
         switch[was_shown]()
+
+
+# What is kept from one call to the next
+
+
+def test_other_answers_after_others_are_scored_as_by_a_model_that_is_new(llama):
+    fresh = [llama.merged().score(PROMPTS, answers) for answers in ANSWER_SETS.values()]
+
+    for _ in range(2):
+        for answers, expected in zip(ANSWER_SETS.values(), fresh, strict=True):
+            np.testing.assert_array_equal(llama.score(PROMPTS, answers), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lm: lm.model.double(),
+        lambda lm: lm.model.get_input_embeddings().weight.mul_(2.0),
+        lambda lm: setattr(lm, "model", LanguageModel.load().merged().model),
+    ],
+    ids=["precision", "weights", "model"],
+)
+@torch.no_grad()
+def test_a_model_that_was_changed_is_scored_as_it_is(llama, change):
+    lm, twin = llama.merged(), llama.merged()
+    answers = ANSWER_SETS["one token"]
+    before = lm.score(PROMPTS, answers)
+
+    change(lm)
+    change(twin)
+
+    np.testing.assert_array_equal(
+        lm.score(PROMPTS, answers), twin.score(PROMPTS, answers)
+    )
+    assert not np.array_equal(lm.score(PROMPTS, answers), before)
+
+
+def test_neither_a_copy_nor_a_pickle_holds_what_is_made_again(llama):
+    lm = llama.merged()
+    size = len(pickle.dumps(lm))
+
+    expected = lm.score(PROMPTS, ANSWER_SETS["grid"])
+
+    assert len(pickle.dumps(lm)) == size
+    for twin in (copy.copy(lm), copy.deepcopy(lm), pickle.loads(pickle.dumps(lm))):
+        assert vars(twin).keys() == vars(llama.merged()).keys()
+        np.testing.assert_array_equal(
+            twin.score(PROMPTS, ANSWER_SETS["grid"]), expected
+        )
+
+
+def test_threads_that_ask_for_other_answers_get_their_own(llama):
+    sets = [*ANSWER_SETS.values()] * 4
+    expected = [llama.score(PROMPTS, answers) for answers in sets]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = [*threads.map(lambda answers: llama.score(PROMPTS, answers), sets)]
+
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_in_training_is_scored_in_evaluation_and_goes_on_training(gpt2_folder):
+    lm = LanguageModel.load(gpt2_folder).merged()  # which has dropout
+    expected = lm.score(PROMPTS, ["a", "b"])
+    lm.model.train()
+
+    found = [lm.score(PROMPTS, ["a", "b"]) for _ in range(2)]
+
+    np.testing.assert_array_equal(found, [expected] * 2)
+    assert all(module.training for module in lm.model.modules())
+    with pytest.raises(ValueError, match="tokens long"):
+        lm.score(["long " * 400], ["a", "b"])
+    assert lm.model.training
+
+
+def test_too_long_a_row_is_told_by_us_alone(llama_folder, tmp_path):
+    lm = LanguageModel.load(llama_folder).merged()
+    lm.tokenizer.model_max_length = 16
+    lm.save(tmp_path)
+    lm = LanguageModel.load(tmp_path)
+    told = []
+    handler = logging.Handler()
+    handler.emit = told.append
+    logger = logging.getLogger("transformers")
+    level = transformers_logging.get_verbosity()
+    logger.addHandler(handler)
+    try:
+        lm.score(["age is 41. Retired?"], ["no", "yes"])
+        with pytest.raises(ValueError, match="Row 0 is 2003 tokens long"):
+            lm.score(["long " * 400], ["a", "b"])
+    finally:
+        logger.removeHandler(handler)
+    assert told == []
+    assert transformers_logging.get_verbosity() == level

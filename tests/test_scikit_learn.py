@@ -1,12 +1,15 @@
 """The estimators inside scikit-learn: its own checks, and its tools as plain loops."""
 
+import json
 import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+from mapie.regression import SplitConformalRegressor
 from matplotlib.figure import Figure
 from scipy.special import expit
 from sklearn.base import clone
@@ -15,7 +18,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.inspection import DecisionBoundaryDisplay, permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import (
@@ -233,3 +236,80 @@ def test_setting_a_parameter_keeps_the_part_that_is_there():
     classifier.set_params(encoder__digits=3)
 
     assert (classifier.encoder.task, classifier.encoder.digits) == ("Houses.", 3)
+
+
+# Tools that hand over arrays
+
+
+@pytest.fixture(scope="module")
+def on_names():
+    """Return estimators that were fitted on frames with names, and two tables."""
+    table, labels = blobs()
+    mixed = table.assign(place=["hill", "lake"] * 20)
+    tuner = FineTuner(max_steps=3, n_models=1)
+    return {
+        "numbers": (
+            LIFTRegressor(finetuner=tuner, random_state=0).fit(table, table["a"]),
+            table,
+            table["a"].to_numpy(),
+        ),
+        "classes": (
+            LIFTClassifier(finetuner=tuner, random_state=0).fit(mixed, labels),
+            mixed,
+            labels,
+        ),
+    }
+
+
+def test_what_an_explainer_asks_is_answered_by_place(on_names):
+    classifier, table, _ = on_names["classes"]
+    # As shap's KernelExplainer: rows of a background with some columns of another.
+    row, background = table.iloc[[0]].to_numpy(), table.to_numpy()[:4]
+    coalition = np.where([True, False, True], row, background)
+
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        asked = classifier.predict_proba(coalition)
+
+    expected = table.iloc[:4].assign(a=table["a"].iloc[0], place="hill")
+    np.testing.assert_array_equal(asked, classifier.predict_proba(expected))
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("task", ["classes", "numbers"])
+def test_the_importance_of_a_polars_tables_columns_is_that_of_the_pandas_one(
+    on_names, task
+):
+    estimator, table, target = on_names[task]
+    other = pl.DataFrame({name: table[name].tolist() for name in table})
+    how = {"n_repeats": 2, "random_state": 0}
+
+    found = permutation_importance(estimator, other, target, **how)
+
+    expected = permutation_importance(estimator, table, target, **how)
+    np.testing.assert_array_equal(found.importances, expected.importances)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("task", ["classes", "numbers"])
+def test_rows_that_came_as_json_are_predicted_as_the_frame(on_names, task):
+    estimator, table, _ = on_names[task]
+
+    rows = json.loads(table.to_json(orient="values", double_precision=15))
+
+    np.testing.assert_allclose(
+        outputs(estimator, rows), outputs(estimator, table), atol=1e-9
+    )
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_mapie_takes_an_estimator_that_was_fitted_on_a_frame(on_names):
+    regressor, table, target = on_names["numbers"]
+
+    mapie = SplitConformalRegressor(regressor, prefit=True, confidence_level=0.9)
+    mapie.conformalize(table, target)
+    points, intervals = mapie.predict_interval(table)
+
+    np.testing.assert_array_equal(points, regressor.predict(table))
+    errors = np.sort(np.abs(target - points))
+    widest = errors[int(np.ceil(0.9 * (len(errors) + 1))) - 1]
+    np.testing.assert_allclose(intervals[:, 1, 0] - points, widest)

@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._cells import (
     UNSEEN,
@@ -36,12 +35,13 @@ from liftlearn._encoder._by_table import (
     numbers_by_table,
 )
 from liftlearn._numbers import row_shapes, write_codes
+from liftlearn._tables import distinct_names
 from liftlearn._validation import (
     Interval,
     StrOptions,
+    check_number,
     check_sample_weight,
-    check_table,
-    distinct_names,
+    checks_table,
     fits_whole,
 )
 from liftlearn._values import check_text
@@ -68,7 +68,11 @@ _STANDALONE = {
 }
 
 
-class RowEncoder(TransformerMixin, BaseEstimator):
+class RowEncoder(
+    TransformerMixin,
+    BaseEstimator,
+    auto_wrap_output_keys=None,  # type: ignore[call-arg]  # sentences are no table
+):
     """Write each row of a table as a sentence that ends in a question.
 
     A parameter left at ``"auto"`` takes the preference of the model that the estimator
@@ -250,6 +254,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         self.text_length = text_length
 
     @fits_whole
+    @checks_table
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> RowEncoder:
         """Learn the kind, scale and levels of each column.
 
@@ -275,9 +280,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             single values (lists, structs) or texts with lone surrogates, or a
             parameter, the template or a description does not fit it.
         """
-        table = check_table(self, X, reset=True)
-        weight = check_sample_weight(sample_weight, table)
-        table, weight = table.iloc[np.flatnonzero(weight)], weight[weight > 0]
+        weight = check_sample_weight(sample_weight, X)
+        table, weight = X.iloc[np.flatnonzero(weight)], weight[weight > 0]
         self._settle(getattr(y, "name", None))
         self._check_wording()
         names = distinct_names([str(name).strip() for name in table.columns])
@@ -302,6 +306,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         self._cut = warn_of_cuts(self._writers, [c for _, c in readable], set())
         return self
 
+    @checks_table
     def transform(self, X: Any) -> list[str]:
         """Write each row as it is.
 
@@ -330,6 +335,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         [prompts] = self._new_sentences(X, [None])
         return prompts
 
+    @checks_table
     def augment(self, X: Any, rng: RandomState, progress: float = 0.0) -> list[str]:
         """Write each row afresh for training: jittered, thinned and shuffled.
 
@@ -346,11 +352,27 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         -------
         prompts : list of str
             One sentence for each row, another at each call.
-        """
-        check_is_fitted(self)
-        cells = self._cells(check_table(self, X, reset=False))
-        return self._write(cells, _CalmedStream(rng, self.jitter_decay_**progress))
 
+        Raises
+        ------
+        ValueError
+            If the columns differ from those of `fit`, or an argument can't be used.
+        """
+        if not isinstance(rng, RandomState):
+            raise TypeError(
+                f"Expected a numpy.random.RandomState as rng, got {rng!r}. Make one of "
+                "a seed: numpy.random.RandomState(0)."
+            )
+        check_number(
+            progress,
+            Interval(Real, 0, None, closed="left"),
+            "The progress of training is a share in [0, 1]",
+            "It is 0 at the beginning.",
+        )
+        stream = _CalmedStream(rng, self.jitter_decay_**progress)
+        return self._write(self._cells(X), stream)
+
+    @checks_table
     def reword(self, X: Any, n_wordings: int) -> list[list[str]]:
         """Write each row in several ways: as it is, then as training might have.
 
@@ -371,6 +393,11 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         wordings : list of n_wordings lists of n_samples str
             The first is `transform`'s.
 
+        Raises
+        ------
+        ValueError
+            If the columns differ from those of `fit`, or the count is no such.
+
         Examples
         --------
         >>> import pandas as pd
@@ -380,6 +407,12 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         >>> encoder.reword(table[:1], 3)
         [['height is 1.784. ?'], ['height is 1.797. ?'], ['height is 1.771. ?']]
         """
+        check_number(
+            n_wordings,
+            Interval(Integral, 1, None, closed="left"),
+            "n_wordings is a whole number of at least 1",
+            "1 writes each row as it is.",
+        )
         streams = [None, *(_SharedStream(i) for i in range(1, n_wordings))]
         return self._new_sentences(X, streams)
 
@@ -509,11 +542,10 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         return [*readable, *(("number", size) for size in sizes)]
 
     def _new_sentences(
-        self, X: Any, streams: Sequence[_SharedStream | None]
+        self, table: pd.DataFrame, streams: Sequence[_SharedStream | None]
     ) -> list[list[str]]:
         """Write each row of a new table once for each stream."""
-        check_is_fitted(self)
-        cells = self._cells(check_table(self, X, reset=False))
+        cells = self._cells(table)
         # Curves, whose sizes follow the columns, have no levels or texts.
         writers = self._writers[: len(cells)]
         warn_of_unseen(writers, cells)

@@ -6,6 +6,7 @@ The base class runs the parts in order.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -22,7 +23,14 @@ from liftlearn._estimators._members import Monitor, tune_members
 from liftlearn._finetuner import share_stream
 from liftlearn._language_model import Ensemble, LanguageModel
 from liftlearn._saving import save_fitted
-from liftlearn._validation import HasMethods, check_table, weights_in_proportion
+from liftlearn._tables import check_table
+from liftlearn._validation import (
+    HasMethods,
+    Interval,
+    check_number,
+    unchecked,
+    weights_in_proportion,
+)
 
 # The estimators by the names that stand in saved folders; each module adds its own.
 ESTIMATORS: dict[str, type[LIFT]] = {}
@@ -58,11 +66,22 @@ class LIFT(BaseEstimator):
         -------
         self : estimator
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the estimator or the part has no parameter of that name.
         """
         for name, part in self._parts.items():
             is_reached = any(key.startswith(f"{name}__") for key in params)
-            if is_reached and params.get(name, getattr(self, name)) is None:
+            chosen = params.get(name, getattr(self, name))
+            if is_reached and chosen is None:
                 params[name] = part()
+            elif is_reached and not hasattr(type(chosen), "set_params"):
+                raise ValueError(
+                    f"{name}={chosen!r} has no parameters to set. Give an instance of "
+                    f"{part.__name__}."
+                )
         super().set_params(**params)
         return self
 
@@ -137,14 +156,17 @@ class LIFT(BaseEstimator):
            World", Springer 2005.
         """
         check_is_fitted(self)
-        target = self._checked_target(y, check_table(self, X, reset=False))
-        self.conformity_scores_ = self._conformity(X, target)
+        table = check_table(self, X, reset=False)
+        target = self._checked_target(y, table)
+        self.conformity_scores_ = self._conformity(table, target)
         return self
 
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         raise NotImplementedError
 
-    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+    def _conformity(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
         """Return how far each row's target is from what is predicted, in [0, 1]."""
         raise NotImplementedError
 
@@ -157,14 +179,14 @@ class LIFT(BaseEstimator):
         pretrained = LanguageModel.load(self.model, device=self.device)
         encoder, finetuner, decoder = self._chosen_parts(pretrained)
         rows, weight = _distinct_rows(table, target, weight)
-        self.decoder_ = decoder.fit(target[rows], **_weight_option(decoder, weight))
+        self.decoder_ = _fitted_decoder(decoder, target[rows], weight)
         named = pd.Series(target[rows], name=getattr(y, "name", None))
         options = _weight_option(encoder, weight)
-        self.encoder_ = encoder.fit(table.iloc[rows], named, **options)
+        self.encoder_ = unchecked(encoder.fit)(table.iloc[rows], named, **options)
         answers = self.decoder_.answers_
         # Training meets rows in another order: too long a row is better named here, by
         # its place in the whole table.
-        prompts = self.encoder_.transform(table.iloc[rows])
+        prompts = _sentences(self.encoder_, table.iloc[rows])
         pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
         corpus = Corpus(self.encoder_, answers, table.iloc[rows], target[rows], weight)
         self.finetuner_ = finetuner
@@ -216,9 +238,9 @@ class LIFT(BaseEstimator):
         n_wordings = getattr(self.decoder_, "n_wordings_", 1)
         prompts: list[str] | list[list[str]]
         if n_wordings == 1:
-            prompts = self.encoder_.transform(table)
+            prompts = _sentences(self.encoder_, table)
         elif hasattr(self.encoder_, "reword"):
-            prompts = self.encoder_.reword(table, n_wordings)
+            prompts = unchecked(self.encoder_.reword)(table, n_wordings)
         else:
             raise TypeError(
                 f"n_wordings={n_wordings} needs an encoder with a method reword, which "
@@ -226,11 +248,6 @@ class LIFT(BaseEstimator):
                 "decoder's n_wordings to 1."
             )
         return prompts
-
-    def _new_prompts(self, X: Any) -> list[str] | list[list[str]]:
-        """Return the sentences of a new table."""
-        check_is_fitted(self)
-        return self._prompts(check_table(self, X, reset=False))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -241,8 +258,13 @@ class LIFT(BaseEstimator):
 
 
 def check_coverage(coverage: float) -> None:
-    if not 0 < coverage < 1:  # nan is not either
-        raise ValueError(f"The coverage is a share in (0, 1), got {coverage!r}.")
+    """Raise unless it is one share of the rows."""
+    check_number(
+        coverage,
+        Interval(Real, 0, 1, closed="neither"),
+        "The coverage is a share in (0, 1)",
+        "Give one number, such as 0.9, and call once for each of several.",
+    )
 
 
 def conformal_quantile(scores: NDArray[np.float64], coverage: float) -> float:
@@ -289,6 +311,45 @@ def _codes(cells: pd.Series) -> NDArray[np.intp]:
         cells = cells.map(repr, na_action="ignore")
     codes: NDArray[np.intp] = pd.factorize(cells, sort=True)[0]
     return codes
+
+
+def _fitted_decoder(
+    decoder: Any, target: NDArray[Any], weight: NDArray[np.float64]
+) -> Any:
+    """Return a decoder that knows the answers; a user's own may be anything."""
+    fitted = None
+    if not isinstance(decoder, ClassifierMixin | RegressorMixin):  # they fit tables
+        fitted = decoder.fit(target, **_weight_option(decoder, weight))
+    if not hasattr(getattr(fitted, "answers_", None), "texts"):
+        raise TypeError(
+            "Expected a decoder whose fit(y) returns it with answers_, the texts that "
+            f"the model is to answer with, got {decoder!r}. Use a LabelDecoder for "
+            "classes and a NumberDecoder for numbers, or a class derived from these."
+        )
+    return fitted
+
+
+def _sentences(encoder: Any, table: pd.DataFrame) -> list[str]:
+    """Return what an encoder writes of each row; a user's own may be anything."""
+    if not hasattr(encoder, "transform"):
+        raise TypeError(
+            "Expected the encoder's fit to return a fitted encoder, got "
+            f"{encoder!r}. Return self there."
+        )
+    sentences = [*unchecked(encoder.transform)(table)]
+    for sentence in sentences:
+        if not isinstance(sentence, str):
+            raise TypeError(
+                "Expected a sentence for each row from the encoder's transform, but "
+                f"{type(encoder).__name__} gave a {type(sentence).__name__}. Use a "
+                "RowEncoder, or return a list of str."
+            )
+    if len(sentences) != len(table):
+        raise ValueError(
+            f"Expected a sentence for each of {len(table)} rows from the encoder's "
+            f"transform, but {type(encoder).__name__} gave {len(sentences)}."
+        )
+    return sentences
 
 
 def _weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:

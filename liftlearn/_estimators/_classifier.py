@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -25,14 +26,18 @@ from liftlearn._estimators._base import (
 )
 from liftlearn._estimators._members import Monitor
 from liftlearn._finetuner import FineTuner
-from liftlearn._language_model import LanguageModel
+from liftlearn._language_model import TASKS, LanguageModel
+from liftlearn._tables import check_table
 from liftlearn._validation import (
     HasMethods,
+    Interval,
     StrOptions,
+    check_number,
     check_sample_weight,
-    check_table,
     check_target,
+    checks_table,
     fits_whole,
+    unchecked,
     weights_in_proportion,
 )
 
@@ -161,8 +166,12 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         Raises
         ------
         ValueError
-            If the table, the labels or a parameter can't be used, or a row is longer
-            than the model can read.
+            If the table, the labels, the weights or a parameter can't be used, or a row
+            is longer than the model can read; if no row is left to learn from beside
+            those that early stopping or the first of several models leaves out.
+        TypeError
+            If a part of your own does not do what such a part does, or what is given
+            is of another kind altogether.
         """
         table = check_table(self, X, reset=True)
         target = self._checked_target(y, table)
@@ -173,6 +182,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         self.classes_ = self.decoder_.classes_
         return self
 
+    @checks_table
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class.
 
@@ -185,8 +195,16 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probabilities in the order of ``classes_``; each row sums to 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
-        prompts = self._new_prompts(X)
+        prompts = self._prompts(X)
         proba: NDArray[np.float64] = self.decoder_.predict_proba(
             self.language_model_, prompts
         )
@@ -204,6 +222,14 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         log_proba : ndarray of shape (n_samples, n_classes)
             Natural logarithms, in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
         return np.log(self.predict_proba(X))
 
@@ -219,6 +245,14 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         label : ndarray of shape (n_samples,)
             One of ``classes_`` for each row.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
         proba = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
@@ -238,6 +272,15 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         -------
         member : ndarray of shape (n_samples, n_classes)
             Whether each class, in the order of ``classes_``, is in the row's set.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the coverage is no number in (0, 1).
 
         Notes
         -----
@@ -293,8 +336,12 @@ class LIFTClassifier(ClassifierMixin, LIFT):
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         ValueError
-            If the temperature is not positive.
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the temperature or the count of draws is no positive number.
         """
         drawn = sample_index(
             self.predict_log_proba(X), n_samples, temperature, random_state
@@ -303,12 +350,13 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         return labels
 
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
-        _refuse_missing_labels(y)
         target = check_target(self, y, table)
         check_classification_targets(target)
         return target
 
-    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+    def _conformity(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
         unknown = np.setdiff1d(target, self.classes_)
         if len(unknown):
             raise ValueError(
@@ -316,7 +364,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
                 "their rows out, or fit with some of them."
             )
         column = np.searchsorted(self.classes_, target)
-        return 1 - self.predict_proba(X)[np.arange(len(target)), column]
+        proba: NDArray[np.float64] = unchecked(self.predict_proba)(table)
+        return 1 - proba[np.arange(len(target)), column]
 
     def _monitor(self, rows: Corpus) -> Monitor:
         prompts = self._prompts(rows.table)
@@ -332,16 +381,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
 
 
 ESTIMATORS["LIFTClassifier"] = LIFTClassifier
-
-
-def _refuse_missing_labels(y: Any) -> None:
-    """Raise if a label is missing; scikit-learn's check knows float nan alone."""
-    missing = np.flatnonzero(pd.isna(np.asarray(y, dtype=object)))
-    if y is not None and len(missing):
-        raise ValueError(
-            f"Input y contains NaN: the label of row {missing[0]} is missing. Drop the "
-            "rows without a label."
-        )
+TASKS[LIFTClassifier._task] = LIFTClassifier._parts
 
 
 def _class_weight(
@@ -365,6 +405,13 @@ def _class_weight(
             raise ValueError(
                 f"class_weight has a weight for {unknown!r}, which is no class, and "
                 f"none for {missing!r}. Write the classes as they stand in y."
+            )
+        for name, one in class_weight.items():
+            check_number(
+                one,
+                Interval(Real, 0, None, closed="left"),
+                f"The weight of class {name!r} is a finite number of at least 0",
+                "Correct class_weight.",
             )
         factor[:] = [class_weight.get(name, 1.0) for name in names]
     else:

@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from liftlearn._corpus import Corpus
 from liftlearn._language_model import LanguageModel
+from liftlearn._validation import unchecked
 
 # Two copies that differ by less, in total variation, have little to gain from a third.
 _LIKE = 0.1
@@ -79,6 +80,11 @@ def tune_members(
             verbose=verbose,
             **options,
         )
+        if not hasattr(tuned, "score"):
+            raise TypeError(
+                "Expected a language model from the fine-tuner's finetune, but that of "
+                f"{type(finetuner).__name__} returned {tuned!r}."
+            )
         members.append(Member(tuned, unseen))
     if hasattr(finetuner, "clear_checkpoints"):
         finetuner.clear_checkpoints()
@@ -89,7 +95,7 @@ def _agree(members: list[Member]) -> bool:
     """Return whether two copies say much the same of rows that one has not seen."""
     if len(members) != 2 or (rows := members[0].unseen) is None:
         return False
-    prompts = rows.encoder.transform(rows.table)
+    prompts = unchecked(rows.encoder.transform)(rows.table)
     one, other = (np.exp(m.lm.score(prompts, rows.answers.texts)) for m in members)
     apart = np.abs(one - other).sum(axis=1) / 2
     return bool(np.average(apart, weights=rows.weight) < _LIKE)
@@ -106,10 +112,19 @@ def _split(
     is_whole = corpus.weight == np.floor(corpus.weight)
     n_times = np.where(is_whole, corpus.weight.clip(max=_MOST_TIMES), 1).astype(int)
     rows = np.repeat(np.arange(len(corpus)), n_times)
+    n_unseen = int(np.ceil(share * len(rows)))
+    n_seen = len(rows) - n_unseen
+    if n_seen < 1:
+        raise ValueError(
+            "Early stopping, or the first of several models, leaves out rows: "
+            f"{n_unseen} of {len(rows)} (validation_fraction={share:g}, rounded up), "
+            "so that none is left to learn from. Give more rows, lower "
+            "validation_fraction, or set FineTuner(early_stopping=False, n_models=1)."
+        )
     target, classes = corpus.target[rows], None
     if stratify:
         counts = np.unique(target, return_counts=True)[1]
-        if counts.min() >= 2 and np.ceil(share * len(rows)) >= len(counts):
+        if counts.min() >= 2 and min(n_seen, n_unseen) >= len(counts):
             classes = target
     sides = train_test_split(rows, test_size=share, stratify=classes, random_state=rng)
     seen, unseen = (np.bincount(side, minlength=len(corpus)) for side in sides)

@@ -24,13 +24,15 @@ from liftlearn._estimators._base import (
 )
 from liftlearn._estimators._members import Monitor
 from liftlearn._finetuner import FineTuner
-from liftlearn._language_model import LanguageModel
+from liftlearn._language_model import TASKS, LanguageModel
+from liftlearn._tables import check_table
 from liftlearn._validation import (
     HasMethods,
     check_sample_weight,
-    check_table,
     check_target,
+    checks_table,
     fits_whole,
+    unchecked,
 )
 
 
@@ -147,8 +149,12 @@ class LIFTRegressor(RegressorMixin, LIFT):
         Raises
         ------
         ValueError
-            If the table, the numbers or a parameter can't be used, or a row is longer
-            than the model can read.
+            If the table, the numbers, the weights or a parameter can't be used, or a
+            row is longer than the model can read; if no row is left to learn from
+            beside those that early stopping or the first of several models leaves out.
+        TypeError
+            If a part of your own does not do what such a part does, or what is given
+            is of another kind altogether.
         """
         table = check_table(self, X, reset=True)
         target = self._checked_target(y, table)
@@ -156,6 +162,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
         self._fit(table, y, target, weight)
         return self
 
+    @checks_table
     def predict(
         self, X: Any, return_std: bool = False
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -175,13 +182,22 @@ class LIFTRegressor(RegressorMixin, LIFT):
             says, in the units of the target.
         std : ndarray of shape (n_samples,)
             Standard deviation of each row's distribution; only if ``return_std``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
-        prompts = self._new_prompts(X)
+        prompts = self._prompts(X)
         predicted: (
             NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
         ) = self.decoder_.predict(self.language_model_, prompts, return_std=return_std)
         return predicted
 
+    @checks_table
     def predict_distribution(self, X: Any) -> NumberDistribution:
         """Return each row's whole distribution, with the model read once.
 
@@ -195,8 +211,16 @@ class LIFTRegressor(RegressorMixin, LIFT):
         distribution : NumberDistribution
             Its means, medians, standard deviations, quantiles, intervals, densities
             and scores, a row for each row of `X`, in the units of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
         """
-        prompts = self._new_prompts(X)
+        prompts = self._prompts(X)
         distribution: NumberDistribution = self.decoder_.predict_distribution(
             self.language_model_, prompts
         )
@@ -218,6 +242,15 @@ class LIFTRegressor(RegressorMixin, LIFT):
         -------
         numbers : ndarray of shape (n_samples, n_quantiles)
             In the units of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if a quantile is not in [0, 1].
         """
         return self.predict_distribution(X).quantile(quantiles)
 
@@ -235,6 +268,15 @@ class LIFTRegressor(RegressorMixin, LIFT):
         -------
         interval : ndarray of shape (n_samples, 2)
             Lower and upper ends, in the units of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the coverage is no number in (0, 1).
 
         Notes
         -----
@@ -286,8 +328,12 @@ class LIFTRegressor(RegressorMixin, LIFT):
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         ValueError
-            If the temperature is not positive.
+            If the table can't be used: other columns than those of `fit`, cells of
+            another kind, or a row that is longer than the model can read.
+            Or if the temperature or the count of draws is no positive number.
         """
         return self.predict_distribution(X).sample(
             n_samples, temperature=temperature, random_state=random_state
@@ -296,9 +342,13 @@ class LIFTRegressor(RegressorMixin, LIFT):
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         return check_target(self, y, table, numeric=True)
 
-    def _conformity(self, X: Any, target: NDArray[Any]) -> NDArray[np.float64]:
+    def _conformity(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
         # The coverage of the narrowest central interval that holds the number.
-        return np.abs(2 * self.predict_distribution(X).cdf(target) - 1)
+        distribution = unchecked(self.predict_distribution)(table)
+        below: NDArray[np.float64] = distribution.cdf(target)
+        return np.abs(2 * below - 1)
 
     def _monitor(self, rows: Corpus) -> Monitor:
         prompts = self._prompts(rows.table)
@@ -314,6 +364,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
 
 
 ESTIMATORS["LIFTRegressor"] = LIFTRegressor
+TASKS[LIFTRegressor._task] = LIFTRegressor._parts
 
 
 def neg_crps_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
@@ -336,6 +387,13 @@ def neg_crps_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     score : float
         The negative mean of ``predict_distribution(X).crps(y)``.
 
+    Raises
+    ------
+    TypeError
+        If the estimator predicts no distributions.
+    ValueError
+        If the table or the numbers can't be used.
+
     See Also
     --------
     NumberDistribution.crps : The score of each row.
@@ -353,4 +411,10 @@ def neg_crps_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     """
     if isinstance(estimator, Pipeline):
         X, estimator = estimator[:-1].transform(X), estimator[-1]
+    is_class = isinstance(estimator, type)
+    if is_class or not hasattr(estimator, "predict_distribution"):
+        raise TypeError(
+            "neg_crps_scorer scores a LIFTRegressor, or a pipeline that ends in one, "
+            f"got {estimator!r}. For classes take scoring='neg_log_loss'."
+        )
     return -float(estimator.predict_distribution(X).crps(y).mean())

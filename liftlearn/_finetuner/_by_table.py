@@ -10,6 +10,7 @@ import math
 from liftlearn._answers import NumberAnswers
 from liftlearn._corpus import Corpus
 from liftlearn._language_model import LanguageModel
+from liftlearn._validation import unchecked
 
 # The fewest steps and epochs, and steps for each class; cells left out at random take
 # twice as many.
@@ -104,7 +105,7 @@ def fraction_by_table(corpus: Corpus, stops_early: bool) -> float:
 def _row_tokens(lm: LanguageModel, corpus: Corpus) -> float:
     """Return about how many tokens a row's prompt has."""
     some = corpus.table[:_MOST_MEASURED]
-    prompts = lm.prompt_tokens(corpus.encoder.transform(some))
+    prompts = lm.prompt_tokens(unchecked(corpus.encoder.transform)(some))
     return sum(map(len, prompts)) / len(some)
 
 

@@ -8,10 +8,12 @@ the one that training maximises. The only package that imports transformers.
 from liftlearn._language_model._adapter import adapter_config, adapter_parameters
 from liftlearn._language_model._ensemble import Ensemble
 from liftlearn._language_model._model import LanguageModel
+from liftlearn._language_model._preferences import TASKS
 from liftlearn._language_model._scorer import AnswerScorer, Trie
 from liftlearn._language_model._surroundings import plain_torch
 
 __all__ = [
+    "TASKS",
     "AnswerScorer",
     "Ensemble",
     "LanguageModel",

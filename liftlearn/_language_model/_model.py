@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from liftlearn._language_model import _adapter
+from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._pretrained import (
+    find_device,
     find_source,
     load_pretrained,
     no_bars,
@@ -23,6 +27,7 @@ from liftlearn._language_model._pretrained import (
 from liftlearn._language_model._reader import Read, Reader, n_most_tokens
 from liftlearn._language_model._scorer import AnswerScorer, Trie
 from liftlearn._language_model._surroundings import in_plain_torch
+from liftlearn._validation import Interval, check_number
 
 # Tokens that one pass over prompts holds at the most, with those of the answers.
 _BATCH_TOKENS = 4096
@@ -63,6 +68,9 @@ class LanguageModel:
     >>> lm.score(["x0 53 y?"], ["y0", "y1", "y2"]).shape
     (1, 3)
     """
+
+    # What the last answers were scored with.
+    _last_scorer: tuple[Any, AnswerScorer] | None = None
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
@@ -112,9 +120,11 @@ class LanguageModel:
             If the package that a ``.gguf`` file or an adapter needs is missing.
         ValueError
             If it is no causal language model, its files can't be read, or they ask
-            for code or files from elsewhere; if an adapter's base cannot be loaded, or
-            is another model than when the adapter was saved.
+            for code or files from elsewhere; if its preferences name no parameter, or a
+            value that one can't have; if there is no such device; if an adapter's base
+            cannot be loaded, or is another model than when the adapter was saved.
         """
+        place = find_device(device)
         if model is not None and _adapter.holds_adapter(model):
             return cls._load_adapted(model, device, base, local_files_only)
         if base is not None:
@@ -122,7 +132,6 @@ class LanguageModel:
                 f"base={str(base)!r} is for a folder with an adapter, but {model!r} is "
                 "a whole model. Leave it out."
             )
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         source = find_source(model, local_files_only=local_files_only)
         lm = cls(*load_pretrained(source, place))
         if model is not None and Path(model).exists():
@@ -156,12 +165,9 @@ class LanguageModel:
         return under._ready_with(saved.config, saved.weights)
 
     @property
-    def preferences(self) -> dict[str, Any]:
+    def preferences(self) -> Mapping[str, Any]:
         """Parameters of the parts that suit this model, for each task."""
-        preferences: dict[str, Any] = (
-            getattr(self.model.config, "liftlearn", None) or {}
-        )
-        return preferences
+        return preferences_of(self.model.config)
 
     @property
     def adapter(self) -> Any | None:
@@ -343,6 +349,10 @@ class LanguageModel:
             return _loaded_again, (type(self), self._origin, mark)
         return super().__reduce_ex__(protocol)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again."""
+        return {k: v for k, v in vars(self).items() if k != "_last_scorer"}
+
     def _check_fingerprint(self, expected: str | None) -> None:
         """Raise if the weights are others than those that the fingerprint is of."""
         if expected not in (None, _adapter.fingerprint(self.model)):
@@ -373,6 +383,8 @@ class LanguageModel:
         ------
         ValueError
             If a prompt and its answer are longer than the model can read.
+        TypeError
+            If a prompt is no text.
         """
         tokens = self._prompt_tokens(prompts)
         self._refuse_long(map(len, tokens), range(len(tokens)), n_more)
@@ -408,6 +420,7 @@ class LanguageModel:
         return n_most_tokens(self.model) or np.inf
 
     def _prompt_tokens(self, prompts: Sequence[str]) -> list[list[int]]:
+        prompts = _texts(prompts, "prompts")
         end = self.tokenizer.eos_token_id
         # Splitting is switched for the whole tokenizer, which threads share.
         start = self.tokenizer("", split_special_tokens=True)["input_ids"]
@@ -447,8 +460,13 @@ class LanguageModel:
         Raises
         ------
         ValueError
-            If two answers have the same tokens, or the tokenizer has no end mark.
+            If there is no answer, two have the same tokens, or the tokenizer has no
+            end mark.
+        TypeError
+            If an answer is no text.
         """
+        if not len(_texts(answers, "answers")):
+            raise ValueError("Expected one answer or more, got none.")
         paths = self._answer_tokens(answers)
         end = self.tokenizer.eos_token_id
         if end is None:
@@ -473,8 +491,12 @@ class LanguageModel:
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         # Without splitting, a cell that holds "</s>" would become the end mark.
+        # Not verbose: `prompt_tokens` says more of too long a row.
         ids: list[list[int]] = self.tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            verbose=False,
         )["input_ids"]
         return ids
 
@@ -510,16 +532,23 @@ class LanguageModel:
         ------
         ValueError
             If a prompt is too long for the model, or two answers have the same tokens.
+        TypeError
+            If a prompt or an answer is no text.
         """
-        trie = self.trie(answers)
+        if batch_size is not None:
+            check_number(
+                batch_size,
+                Interval(Integral, 1, None, closed="left"),
+                "batch_size is a whole number of at least 1",
+                "None takes as many prompts as a fixed count of tokens allows.",
+            )
+        scorer = self._scorer(_texts(answers, "answers"))
+        trie = scorer.trie
         tokens = self.prompt_tokens(prompts, trie.depth)
         scores = np.zeros((len(tokens), len(answers)))
-        if not trie.nodes:
+        if not trie.nodes or not tokens:
             return scores
-        scorer = AnswerScorer(self.model, trie)
-        was_training = self.model.training
-        self.model.eval()
-        with torch.inference_mode():
+        with _evaluating(self.model), torch.inference_mode():
             n_shared, start = self._read_shared(tokens, scorer.reader)
             # Rows of like length share a pass, the longest first: what fits it, fits.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
@@ -532,14 +561,26 @@ class LanguageModel:
                 rows = order[batch * batch_size :][:batch_size]
                 inputs = self.padded([tokens[row][n_shared:] for row in rows])
                 scores[rows] = scorer.score_all(**inputs, start=start).cpu().numpy()
-        self.model.train(was_training)
         return _sum_over_processes(scores, self.model.device)
+
+    def _scorer(self, answers: Sequence[str]) -> AnswerScorer:
+        """Return what scores the answers, which are mostly those of the last call.
+
+        It reads the model's weights as they are; threads may make it twice.
+        """
+        model = self.model
+        made_for = id(model), model.device, model.dtype, tuple(answers)
+        last = self._last_scorer
+        if last is None or last[0] != made_for:
+            last = made_for, AnswerScorer(model, self.trie(answers))
+            self._last_scorer = last
+        return last[1]
 
     def _read_shared(
         self, tokens: list[list[int]], reader: Reader
     ) -> tuple[int, Read | None]:
         """Read what all prompts begin with, where that pays; return its length."""
-        n_shared = reader.n_shared(tokens, 1)
+        n_shared = reader.n_shared(tokens, 1) if len(tokens) > 1 else 0
         if not n_shared:
             return 0, None
         batch = self.padded([tokens[0][:n_shared]])
@@ -557,7 +598,14 @@ class LanguageModel:
         -------
         batch : dict of str to Tensor
             ``input_ids`` and ``attention_mask``, each of shape (n_rows, length).
+
+        Raises
+        ------
+        ValueError
+            If there is no row.
         """
+        if not tokens:
+            raise ValueError("Expected the tokens of one row or more, got none.")
         length = max(map(len, tokens))
         # Pads are masked, so any token will do; some tokenizers' own has no embedding.
         ids = [[0] * (length - len(row)) + list(row) for row in tokens]
@@ -567,6 +615,27 @@ class LanguageModel:
             "input_ids": torch.tensor(ids, device=device),
             "attention_mask": torch.tensor(mask, device=device),
         }
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Put a model into evaluation mode for a while, if it is being trained."""
+    if not model.training:
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+def _texts(texts: Sequence[str], name: str) -> Sequence[str]:
+    """Return a sequence of texts; one text would be read letter by letter."""
+    is_list = hasattr(texts, "__len__") and not isinstance(texts, str)
+    if not is_list or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"Expected a list of str as {name}, got {texts!r}.")
+    return texts
 
 
 def _place_among_processes() -> tuple[int, int]:

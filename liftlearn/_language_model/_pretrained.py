@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
+from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._reader import bases
 from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
 from liftlearn._language_model._trial import UnreadableModelError, find_manner
@@ -141,6 +142,29 @@ def _cached_folder(name: str, revision: str | None) -> Path:
             "only local files are read here."
         )
     return Path(found).parent
+
+
+def find_device(device: str | None) -> str:
+    """Return the device that the user named, or the best there is."""
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    here = torch.accelerator.current_accelerator()
+    n_here = torch.accelerator.device_count()
+    names = ["cpu", *(f"{here.type}:{i}" for i in range(n_here) if here)]
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"Expected a device of this machine, {' or '.join(map(repr, names))}, as "
+            f"device, got {device!r}. None takes a GPU where there is one."
+        ) from error
+    is_here = here is not None and here.type == place.type
+    if place.type != "cpu" and not (is_here and (place.index or 0) < n_here):
+        raise ValueError(
+            f"device={device!r} is not on this machine, or torch was installed without "
+            f"support for it. Set device to {' or '.join(map(repr, names))}, or None."
+        )
+    return str(device)
 
 
 def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
@@ -312,7 +336,7 @@ def _check_tokenizer(tokenizer: Any, model: Any) -> None:
 
 def ready_to_score(model: Any) -> Any:
     """Put a model into evaluation mode and its preferred precision."""
-    preferences: Mapping[str, Any] = getattr(model.config, "liftlearn", None) or {}
+    preferences = preferences_of(model.config)
     precision = getattr(torch, preferences.get("precision", "float32"))
     if model.is_activation_checkpointing:
         model.activation_checkpointing_disable()

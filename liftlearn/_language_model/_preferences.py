@@ -1,0 +1,88 @@
+"""What suits a model: the key ``liftlearn`` of its configuration, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from sklearn.base import BaseEstimator
+
+from liftlearn._validation import check_parameters
+
+# For each task its parts: the estimators, which know them, put theirs here.
+TASKS: dict[str, Mapping[str, type[BaseEstimator]]] = {}
+
+_PRECISION = "precision"
+_PRECISIONS = ("float32", "float64", "bfloat16", "float16")
+
+
+def preferences_of(config: Any) -> Mapping[str, Any]:
+    """Return what a configuration prefers, and raise ValueError for what can't be.
+
+    Preferences are ``{task: {part: {parameter: value}}}``, beside the precision.
+    """
+    given = getattr(config, "liftlearn", None)
+    if given is None:
+        return {}
+    place = _Place(config)
+    preferences = place.of("liftlearn", given, [*TASKS, _PRECISION])
+    for name, value in preferences.items():
+        if name == _PRECISION:
+            if value not in _PRECISIONS:
+                place.refuse(f"liftlearn.{name}", value, _one_of(_PRECISIONS))
+            continue
+        task = f"liftlearn.{name}"
+        for part, values in place.of(task, value, TASKS[name]).items():
+            _check_part(place, f"{task}.{part}", values, TASKS[name][part])
+    return preferences
+
+
+class _Place:
+    """Where the preferences stand, for error messages."""
+
+    def __init__(self, config: Any) -> None:
+        folder = getattr(config, "name_or_path", "")
+        self._file = f"{folder}/config.json" if folder else "config.json"
+
+    def of(self, key: str, value: Any, known: Any) -> Mapping[str, Any]:
+        """Return the mapping at a key, and raise if it is none of known names."""
+        if not isinstance(value, Mapping):
+            self.refuse(key, value, f"an object with {_one_of(known)}")
+        for name in value:
+            if name not in known:
+                self.refuse(key, name, _one_of(known))
+        return value
+
+    def refuse(self, key: str, value: Any, expected: str) -> NoReturn:
+        """Raise for what stands at a key."""
+        raise ValueError(
+            f"Expected {expected} at {key} in {self._file!r}, got {value!r}. Correct "
+            "it there, or remove it: what is not named there has a default."
+        )
+
+
+def _check_part(
+    place: _Place, key: str, values: Any, part: type[BaseEstimator]
+) -> None:
+    """Raise unless the values can be preferences for a part."""
+    # What the user leaves at another default is no choice of the model's.
+    free = [k for k, v in part().get_params(deep=False).items() if _is_auto(v)]
+    place.of(key, values, free)
+    for name, value in values.items():
+        constraints = {name: part._parameter_constraints[name]}
+        try:
+            check_parameters(constraints, {name: value}, part.__name__)
+        except ValueError as error:
+            expected = str(error).partition(" must be ")[2].partition(". Got ")[0]
+            place.refuse(f"{key}.{name}", value, expected)
+        # To Python true is a number, too.
+        if isinstance(value, bool) and "boolean" not in constraints[name]:
+            place.refuse(f"{key}.{name}", value, "no boolean")
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
+
+
+def _one_of(names: Any) -> str:
+    return "one of " + ", ".join(map(repr, names))
