@@ -40,6 +40,15 @@ def sentences(n_rows, target=None):
     return Corpus(encoder, answers, table, target, np.ones(n_rows))
 
 
+def one_answer(n_rows):
+    """Return a corpus whose every row has the same of two answers.
+
+    A step along the gradient of any row is one along those of all: whatever the seed
+    and the rounding, more steps mean a lower loss, by orders of magnitude.
+    """
+    return replace(sentences(n_rows), target=np.full(n_rows, "a"))
+
+
 def prompts_of(corpus):
     return corpus.encoder.transform(corpus.table)
 
@@ -80,16 +89,15 @@ class MetricsInTurn:
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("constrained", [True, False])
 def test_the_loss_falls(request, family, constrained):
-    lm = request.getfixturevalue(family)
-    corpus = sentences(20)
-    tuner = FineTuner(n_epochs=15, batch_size=5, constrained=constrained)
+    lm, corpus = request.getfixturevalue(family), one_answer(20)
+    settings = {"n_epochs": 5, "batch_size": 5, "learning_rate": 0.01}
+    tuner = FineTuner(**settings, constrained=constrained)
 
     tuned = tuner.finetune(lm, corpus, RandomState(0))
 
     losses = [epoch["loss"] for epoch in tuner.history_]
-    assert losses[-1] < 0.7 * losses[0]
-    if constrained:
-        assert own_loss(tuned, corpus) < 0.7 * own_loss(lm, corpus)
+    assert losses[-1] < 0.5 * losses[0]
+    assert own_loss(tuned, corpus) < 0.5 * own_loss(lm, corpus)
 
 
 def test_a_number_is_learnt_to_the_grids_precision():
@@ -755,17 +763,17 @@ def test_short_rows_in_bf16_go_without_the_fused_attention(
 
 
 def test_a_monitor_may_score_while_training_goes_on(gpt2):
-    corpus = sentences(8)
+    corpus = one_answer(8)
     losses = []
 
     def monitor(lm):
         losses.append(own_loss(lm, corpus))
         return -losses[-1]
 
-    tuner = FineTuner(n_epochs=4, batch_size=4)
+    tuner = FineTuner(n_epochs=4, batch_size=4, learning_rate=0.01)
     tuned = tuner.finetune(gpt2, corpus, RandomState(0), monitor=monitor)
 
-    assert own_loss(tuned, corpus) == pytest.approx(min(losses), rel=1e-6)
+    assert own_loss(tuned, corpus) == pytest.approx(min(losses), abs=1e-6)
     assert losses[-1] < losses[0]
 
 
@@ -877,15 +885,16 @@ def test_two_threads_fit_at_once(llama):
 
 @pytest.mark.parametrize("mixed_precision", ["bf16", "fp16"])
 def test_mixed_precision_learns_and_stays_finite(gpt2, mixed_precision):
-    corpus = sentences(20)
-    tuner = FineTuner(n_epochs=8, batch_size=5, mixed_precision=mixed_precision)
+    corpus = one_answer(20)
+    settings = {"n_epochs": 4, "batch_size": 5, "learning_rate": 0.01}
+    tuner = FineTuner(**settings, mixed_precision=mixed_precision)
 
     tuned = tuner.finetune(gpt2, corpus, RandomState(0))
 
     assert all(np.isfinite(epoch["loss"]) for epoch in tuner.history_)
     assert all(weight.isfinite().all() for weight in tuned.model.parameters())
     assert tuned.model.dtype == torch.float32
-    assert own_loss(tuned, corpus) < 0.8 * own_loss(gpt2, corpus)
+    assert own_loss(tuned, corpus) < 0.5 * own_loss(gpt2, corpus)
 
 
 def test_a_bar_is_shown_only_if_asked_for(llama, capfd):
