@@ -668,23 +668,38 @@ def test_without_time_nothing_is_trained_and_a_warning_says_so(llama):
     assert are_equal(weights_of(tuned), weights_of(llama))
 
 
+class Ticks:
+    """Stands in for the module `time`: each look at the clock takes a second."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        self.seconds += 1.0
+        return self.seconds
+
+
 @pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
 def test_the_schedule_reaches_its_end_by_the_end_of_the_time(
-    llama, gradient_accumulation_steps
+    llama, gradient_accumulation_steps, monkeypatch
 ):
+    monkeypatch.setattr("liftlearn._finetuner._progress.time", Ticks())
     tuner = FineTuner(
         n_epochs=10**6,
         learning_rate=0.01,
         batch_size=4,
-        max_time=1.0,
+        max_time=20.0,
         gradient_accumulation_steps=gradient_accumulation_steps,
     )
 
-    with pytest.warns(ConvergenceWarning, match=r"max_time=1\.0 seconds ended"):
+    with pytest.warns(ConvergenceWarning, match=r"max_time=20\.0 seconds ended"):
         tuner.finetune(llama, sentences(8), RandomState(0))
 
-    assert 0 < tuner.n_steps_ < 10**6
-    assert tuner.history_[-1]["learning_rate"] < 0.5 * 0.01
+    assert 0 < tuner.n_steps_ < 20
+    assert 20.0 <= tuner.history_[-1]["seconds"] < 23.0  # the last step and its end
+    rates = [epoch["learning_rate"] for epoch in tuner.history_]
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert 0 <= rates[-1] < 0.1 * 0.01 < max(rates)
 
 
 def test_time_to_spare_changes_nothing_and_warns_of_nothing(llama):
