@@ -12,6 +12,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+# Laws of rounding are those of processors, and tensors made here lie on them: a GPU would
+# be taken by default.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each, also of what tests start
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
