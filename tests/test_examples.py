@@ -196,8 +196,15 @@ def test_the_formats_benchmark_measures_each_way_to_write_numbers(
 def test_the_speed_benchmark_compares_with_rivals_and_a_matrix_product(
     capsys, monkeypatch
 ):
+    def few_irises(*, return_X_y=False, as_frame=False):
+        iris = load_iris(as_frame=as_frame)
+        iris.data, iris.target = iris.data[::10], iris.target[::10]
+        return (iris.data, iris.target) if return_X_y else iris
+
+    monkeypatch.setattr("sklearn.datasets.load_iris", few_irises)
     arguments = ["--only", "numbers", "train", "efficiency", "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", ["speed.py", *arguments])
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
 
     runpy.run_path(str(EXAMPLES / "benchmarks" / "speed.py"), run_name="__main__")
 
@@ -213,6 +220,7 @@ def test_the_functions_benchmark_compares_with_classical_regressors(
     monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 2)
     arguments = ["--functions", "linear", "--columns", "1", "--seeds", "0"]
     monkeypatch.setattr(sys, "argv", ["functions.py", *arguments])
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
 
     runpy.run_path(str(EXAMPLES / "benchmarks/functions.py"), run_name="__main__")
 
