@@ -12,8 +12,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-# Laws of rounding are those of processors, and tensors made here lie on them: a GPU would
-# be taken by default.
+# A GPU would be taken by default; the laws of rounding are those of a processor, and
+# tensors that tests make lie there.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each, also of what tests start
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -29,9 +29,7 @@ def test_the_first_steps_compare_with_other_models_on_both_tables(capsys, monkey
         assert words.count(name) == 1
 
 
-def test_the_uncertainty_example_tells_coverages_spreads_and_draws(
-    capsys, monkeypatch
-):
+def test_the_uncertainty_example_tells_coverages_spreads_and_draws(capsys, monkeypatch):
     # How near they come to their promise is for the docs to show: chance has a say.
     monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 2)
 

@@ -44,7 +44,6 @@ from liftlearn import (
     RowEncoder,
 )
 
-
 # Checks that ask what was learnt, and get ten times the steps: over seeds .72 of the
 # variance is explained where .5 is asked for, .94 of the rows are right where .83 are,
 # give or take .01.
