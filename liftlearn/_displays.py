@@ -48,7 +48,7 @@ class IntervalDisplay:
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
     >>> regressor = LIFTRegressor(finetuner=FineTuner(max_steps=10), random_state=0)
     >>> display = IntervalDisplay.from_estimator(
-    ...     regressor.fit(X, y), X[:9], y[:9], x="bmi"
+    ...     regressor.fit(X[:50], y[:50]), X[50:80], y[50:80], x="bmi"
     ... )
     >>> display.ax_.get_xlabel()
     'bmi'
@@ -188,7 +188,8 @@ class DensityDisplay:
     >>> from liftlearn import DensityDisplay, FineTuner, LIFTRegressor
     >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
     >>> regressor = LIFTRegressor(finetuner=FineTuner(max_steps=10), random_state=0)
-    >>> display = DensityDisplay.from_estimator(regressor.fit(X, y), X[:3], y[:3])
+    >>> regressor = regressor.fit(X[:50], y[:50])
+    >>> display = DensityDisplay.from_estimator(regressor, X[50:53], y[50:53])
     >>> len(display.distribution)
     3
     """

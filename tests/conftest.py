@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
@@ -12,6 +13,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+# A GPU would be taken by default; the laws of rounding are those of a processor, and
+# tensors that tests make lie there. Who sets the variable tests on a GPU.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# The same examples everywhere, however slowly they are drawn.
+settings.register_profile(
+    "the same everywhere",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("the same everywhere")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each, also of what tests start
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

@@ -184,8 +184,10 @@ def test_the_experts_of_a_mixture_get_an_adapter(llama):
         num_local_experts=2,
         initializer_range=0.2,
     )
-    lm = LanguageModel(AutoModelForCausalLM.from_config(config), llama.tokenizer)
-    lm = lm.scoring_copy()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+    lm = LanguageModel(model, llama.tokenizer).scoring_copy()
     before = weights_of(lm.model)
 
     tuned = adapted(lm, lm.default_adapter())
@@ -275,14 +277,15 @@ def test_a_model_that_cannot_checkpoint_says_so(llama, monkeypatch):
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_fast_product_is_that_of_peft(has_bias, precision):
-    torch.manual_seed(0)
-    slow = nn.Sequential(nn.Linear(6, 5, bias=has_bias), nn.Linear(5, 3))
-    peft.inject_adapter_in_model(
-        lora(target_modules="all-linear", init_lora_weights=False), slow
-    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        slow = nn.Sequential(nn.Linear(6, 5, bias=has_bias), nn.Linear(5, 3))
+        peft.inject_adapter_in_model(
+            lora(target_modules="all-linear", init_lora_weights=False), slow
+        )
+        x = torch.randn(2, 4, 6)
     fast = copy.deepcopy(slow)
     make_fast(fast)
-    x = torch.randn(2, 4, 6)
 
     outputs = []
     for model in (slow, fast):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from liftlearn import LabelDecoder, NumberDecoder
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
 
-fast = settings(deadline=None, derandomize=True, max_examples=50)
+fast = settings(max_examples=50)
 labels = st.one_of(
     st.lists(st.integers(-(2**62), 2**62), min_size=1, unique=True),
     # numpy's strings drop trailing null characters.

@@ -10,7 +10,7 @@ from liftlearn import RowEncoder
 from liftlearn._answers import LabelAnswers
 from liftlearn._corpus import Corpus
 
-fast = settings(deadline=None, derandomize=True, max_examples=40)
+fast = settings(max_examples=40)
 
 
 def corpus_of(weight, encoder=None):

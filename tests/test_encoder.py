@@ -15,8 +15,8 @@ from sklearn.utils import check_random_state
 
 from liftlearn import RowEncoder
 
-fast = settings(deadline=None, derandomize=True, max_examples=40)
-few = settings(deadline=None, derandomize=True, max_examples=25)
+fast = settings(max_examples=40)
+few = settings(max_examples=25)
 
 dates = st.datetimes(dt.datetime(1600, 1, 1), dt.datetime(2400, 1, 1))
 waits = st.timedeltas(dt.timedelta(-(10**6)), dt.timedelta(10**6))

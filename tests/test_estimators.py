@@ -107,8 +107,9 @@ def test_labels_that_begin_one_another_each_win_a_row(kind, words):
     table = pd.DataFrame({"number": index * 10.0 + rng.rand(30)})
     labels = np.array([1, 12, 123]).astype(kind)[index]
 
+    # Over seeds each row's own label leads by .6 of the probability, give or take .1.
     classifier = LIFTClassifier(
-        finetuner=FineTuner(n_epochs=60, max_steps=60, learning_rate=3e-3),
+        finetuner=FineTuner(n_epochs=30, learning_rate=3e-3, n_models=1),
         decoder=LabelDecoder(words=words),
         random_state=0,
     ).fit(table, labels)
@@ -608,21 +609,24 @@ def test_a_polars_table_is_learnt_as_the_pandas_one(task):
 def test_a_model_from_a_folder_is_tuned(family, task, request):
     folder = request.getfixturevalue(family)
     estimator, _, target = problem(task)
-    table = pd.DataFrame({"place": ["hill", "lake", "town"] * 8})
+    table = pd.DataFrame({"place": [f"hill {i}" for i in range(24)]})
     untuned = clone(estimator).set_params(model=str(folder), finetuner__n_epochs=0)
-    estimator.set_params(
-        model=folder, finetuner__max_steps=30, finetuner__learning_rate=0.01
-    )
-
-    estimator.fit(table, target)
     untuned.fit(table, target)
+    prompts, answers = untuned.encoder_.transform(table), untuned.decoder_.answers_
+    before = untuned.language_model_.score(prompts, answers.texts).mean(axis=0)
+    written = answers.write(target)
+    rarest = before[written].argmin()
 
-    losses = [epoch["loss"] for epoch in estimator.finetuner_.history_]
-    assert losses[-1] < losses[0]
+    # Nearly all rows have the target that the model finds least probable.
+    target[3:-1] = target[rarest]
+    estimator.set_params(
+        model=folder, finetuner__max_steps=15, finetuner__learning_rate=0.01
+    ).fit(table, target)
+
+    after = estimator.language_model_.score(prompts, answers.texts).mean(axis=0)
+    assert after[written[rarest]] > before[written[rarest]] + 1
     assert untuned.finetuner_.n_steps_ == 0
-    numbers = outputs(estimator, table)
-    assert np.isfinite(numbers).all()
-    assert not np.allclose(numbers, outputs(untuned, table), rtol=0.01)
+    assert np.isfinite(outputs(estimator, table)).all()
     sentence = estimator.encoder_.transform(table.iloc[[0]])[0]
     assert sentence.startswith("place is hill")  # no preference: the table's names
 

@@ -40,6 +40,15 @@ def sentences(n_rows, target=None):
     return Corpus(encoder, answers, table, target, np.ones(n_rows))
 
 
+def one_answer(n_rows):
+    """Return a corpus whose every row has the same of two answers.
+
+    A step along the gradient of any row is one along those of all: whatever the seed
+    and the rounding, more steps mean a lower loss, by orders of magnitude.
+    """
+    return replace(sentences(n_rows), target=np.full(n_rows, "a"))
+
+
 def prompts_of(corpus):
     return corpus.encoder.transform(corpus.table)
 
@@ -80,16 +89,15 @@ class MetricsInTurn:
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize("constrained", [True, False])
 def test_the_loss_falls(request, family, constrained):
-    lm = request.getfixturevalue(family)
-    corpus = sentences(20)
-    tuner = FineTuner(n_epochs=15, batch_size=5, constrained=constrained)
+    lm, corpus = request.getfixturevalue(family), one_answer(20)
+    settings = {"n_epochs": 5, "batch_size": 5, "learning_rate": 0.01}
+    tuner = FineTuner(**settings, constrained=constrained)
 
     tuned = tuner.finetune(lm, corpus, RandomState(0))
 
     losses = [epoch["loss"] for epoch in tuner.history_]
-    assert losses[-1] < 0.7 * losses[0]
-    if constrained:
-        assert own_loss(tuned, corpus) < 0.7 * own_loss(lm, corpus)
+    assert losses[-1] < 0.5 * losses[0]
+    assert own_loss(tuned, corpus) < 0.5 * own_loss(lm, corpus)
 
 
 def test_a_number_is_learnt_to_the_grids_precision():
@@ -660,23 +668,38 @@ def test_without_time_nothing_is_trained_and_a_warning_says_so(llama):
     assert are_equal(weights_of(tuned), weights_of(llama))
 
 
+class Ticks:
+    """Stands in for the module `time`: each look at the clock takes a second."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        self.seconds += 1.0
+        return self.seconds
+
+
 @pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
 def test_the_schedule_reaches_its_end_by_the_end_of_the_time(
-    llama, gradient_accumulation_steps
+    llama, gradient_accumulation_steps, monkeypatch
 ):
+    monkeypatch.setattr("liftlearn._finetuner._progress.time", Ticks())
     tuner = FineTuner(
         n_epochs=10**6,
         learning_rate=0.01,
         batch_size=4,
-        max_time=1.0,
+        max_time=20.0,
         gradient_accumulation_steps=gradient_accumulation_steps,
     )
 
-    with pytest.warns(ConvergenceWarning, match=r"max_time=1\.0 seconds ended"):
+    with pytest.warns(ConvergenceWarning, match=r"max_time=20\.0 seconds ended"):
         tuner.finetune(llama, sentences(8), RandomState(0))
 
-    assert 0 < tuner.n_steps_ < 10**6
-    assert tuner.history_[-1]["learning_rate"] < 0.5 * 0.01
+    assert 0 < tuner.n_steps_ < 20
+    assert 20.0 <= tuner.history_[-1]["seconds"] < 23.0  # the last step and its end
+    rates = [epoch["learning_rate"] for epoch in tuner.history_]
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert 0 <= rates[-1] < 0.1 * 0.01 < max(rates)
 
 
 def test_time_to_spare_changes_nothing_and_warns_of_nothing(llama):
@@ -755,17 +778,17 @@ def test_short_rows_in_bf16_go_without_the_fused_attention(
 
 
 def test_a_monitor_may_score_while_training_goes_on(gpt2):
-    corpus = sentences(8)
+    corpus = one_answer(8)
     losses = []
 
     def monitor(lm):
         losses.append(own_loss(lm, corpus))
         return -losses[-1]
 
-    tuner = FineTuner(n_epochs=4, batch_size=4)
+    tuner = FineTuner(n_epochs=4, batch_size=4, learning_rate=0.01)
     tuned = tuner.finetune(gpt2, corpus, RandomState(0), monitor=monitor)
 
-    assert own_loss(tuned, corpus) == pytest.approx(min(losses), rel=1e-6)
+    assert own_loss(tuned, corpus) == pytest.approx(min(losses), abs=1e-6)
     assert losses[-1] < losses[0]
 
 
@@ -877,15 +900,16 @@ def test_two_threads_fit_at_once(llama):
 
 @pytest.mark.parametrize("mixed_precision", ["bf16", "fp16"])
 def test_mixed_precision_learns_and_stays_finite(gpt2, mixed_precision):
-    corpus = sentences(20)
-    tuner = FineTuner(n_epochs=8, batch_size=5, mixed_precision=mixed_precision)
+    corpus = one_answer(20)
+    settings = {"n_epochs": 4, "batch_size": 5, "learning_rate": 0.01}
+    tuner = FineTuner(**settings, mixed_precision=mixed_precision)
 
     tuned = tuner.finetune(gpt2, corpus, RandomState(0))
 
     assert all(np.isfinite(epoch["loss"]) for epoch in tuner.history_)
     assert all(weight.isfinite().all() for weight in tuned.model.parameters())
     assert tuned.model.dtype == torch.float32
-    assert own_loss(tuned, corpus) < 0.8 * own_loss(gpt2, corpus)
+    assert own_loss(tuned, corpus) < 0.5 * own_loss(gpt2, corpus)
 
 
 def test_a_bar_is_shown_only_if_asked_for(llama, capfd):

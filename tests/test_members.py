@@ -3,7 +3,16 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from liftlearn import FineTuner, LabelDecoder, LIFTClassifier, LIFTRegressor
+from liftlearn import (
+    FineTuner,
+    LabelDecoder,
+    LanguageModel,
+    LIFTClassifier,
+    LIFTRegressor,
+    RowEncoder,
+)
+from liftlearn._corpus import Corpus
+from liftlearn._estimators._members import tune_members
 
 
 class Recorded(FineTuner):
@@ -93,7 +102,7 @@ class Interrupted(FineTuner):
 @pytest.mark.parametrize("estimator", [LIFTClassifier, LIFTRegressor])
 def test_copies_that_were_done_are_not_tuned_again(tmp_path, estimator):
     X, y = pd.DataFrame({"a": np.arange(20.0)}), np.arange(20) % 2
-    settings = {"n_models": 2, "n_epochs": 8}  # steps by the table: briefly, too
+    settings = {"n_models": 2, "n_epochs": 4}  # steps by the table: briefly, too
 
     def fit(finetuner, folder):
         finetuner.set_params(**settings, checkpoint_dir=folder)
@@ -117,29 +126,96 @@ def test_copies_that_were_done_are_not_tuned_again(tmp_path, estimator):
     assert not list((tmp_path / "cut").iterdir())
 
 
-def test_two_models_are_enough_if_they_agree():
-    rng = np.random.RandomState(0)
-    table = pd.DataFrame(rng.normal(size=(60, 3)))
-    counts = []
-    for labels in (table[0] > 0, rng.permutation(table[0] > 0)):
-        finetuner = FineTuner(max_steps=60)
-        classifier = LIFTClassifier(finetuner=finetuner, random_state=0)
-        classifier.fit(table, labels)
-        counts.append(classifier.finetuner_.n_models_)
+class Says:
+    """Stands in for a tuned copy: gives "yes" one probability, whatever the row."""
 
-    assert counts == [2, 3]
+    def __init__(self, yes):
+        self.yes = yes
+
+    def score(self, prompts, answers):
+        return np.log([[1 - self.yes, self.yes]] * len(prompts))
 
 
-@pytest.mark.parametrize(("noise", "is_brief"), [(0.0, False), (5.0, True)])
-def test_noisy_numbers_are_learnt_briefly(noise, is_brief):
-    rng = np.random.RandomState(0)
-    table = pd.DataFrame(rng.uniform(-1, 1, (80, 1)))
-    target = np.cos(6 * table[0]) + noise * rng.normal(size=80)
+class CopiesInTurn(FineTuner):
+    """Gives listed copies instead of tuning them."""
 
-    regressor = LIFTRegressor(finetuner=FineTuner(n_epochs=15), random_state=0)
-    regressor.fit(table, target)
+    def give(self, copies):
+        self.copies = copies
+        return self
 
-    assert regressor.finetuner_.is_brief_ is is_brief
+    def count_models(self, lm, corpus):
+        return super().count_models(LanguageModel.load(), corpus)
+
+    def finetune(self, lm, corpus, rng, *, turn, **options):
+        return self.copies[turn[0]]
+
+
+@pytest.mark.parametrize(
+    ("n_models", "apart", "n_tuned"),
+    [
+        ("by_table", 0.0, 2),
+        ("by_table", 0.09, 2),
+        ("by_table", 0.11, 3),
+        (3, 0.0, 3),  # as many as were asked for
+        (2, 0.5, 2),
+    ],
+)
+def test_two_models_are_enough_if_they_agree(n_models, apart, n_tuned):
+    table = pd.DataFrame({"a": np.arange(40.0)})
+    labels = np.array(["no", "yes"])[np.arange(40) % 2]
+    encoder = RowEncoder(question="?").fit(table)
+    answers = LabelDecoder().fit(labels).answers_
+    corpus = Corpus(encoder, answers, table, labels, np.ones(40))
+    copies = [Says(0.4), Says(0.4 + apart), Says(0.5)]
+    finetuner = CopiesInTurn(n_models=n_models, max_steps=1).give(copies)
+
+    members = tune_members(
+        finetuner,
+        None,
+        corpus,
+        np.random.RandomState(0),
+        stratify=True,
+        watch=lambda rows: lambda lm: 0.0,
+        verbose=0,
+    )
+
+    assert [member.lm for member in members] == copies[:n_tuned]
+
+
+class Judged(FineTuner):
+    """Keeps what the judge is asked about the first copy, and what it says."""
+
+    def finetune(self, lm, corpus, rng, *, judge=None, **options):
+        def noted(tuned):
+            self.judged_.append((tuned, judge(tuned)))
+            return self.judged_[-1][1]
+
+        if judge:
+            self.judged_, self.seen_ = [], corpus.table
+        return super().finetune(
+            lm, corpus, rng, judge=noted if judge else None, **options
+        )
+
+
+def test_briefly_and_fully_tuned_copies_are_judged_by_the_error_on_unseen_rows():
+    table = pd.DataFrame({"a": np.arange(20.0) ** 2})
+    target = np.sqrt(table["a"].to_numpy())
+    # As many steps as by the table would be bounded by, in few epochs.
+    finetuner = Judged(n_epochs=2, max_steps="by_table", n_models=2)
+
+    regressor = LIFTRegressor(finetuner=finetuner, random_state=0).fit(table, target)
+
+    tuner, decoder = regressor.finetuner_, regressor.decoder_
+    unseen = ~table["a"].isin(tuner.seen_["a"]).to_numpy()
+    prompts = regressor.encoder_.transform(table[unseen])
+    (brief, of_brief), (full, of_full) = tuner.judged_
+    for lm, said in tuner.judged_:
+        error = np.abs(decoder.predict(lm, prompts) - target[unseen]).mean()
+        assert said == pytest.approx(-error, rel=1e-9)
+    assert unseen.sum() == 4
+    is_brief = of_brief > of_full + 0.05 * abs(of_full)
+    assert tuner.is_brief_ is is_brief
+    assert regressor.language_model_.members[0] is (brief if is_brief else full)
 
 
 def test_rows_count_as_often_as_they_are_repeated_when_training_stops_early():

@@ -12,7 +12,7 @@ from liftlearn._numbers import (
     write_scaled,
 )
 
-fast = settings(deadline=None, derandomize=True, max_examples=50)
+fast = settings(max_examples=50)
 floats = st.floats(allow_nan=False, allow_infinity=False)
 columns = st.lists(floats, min_size=1, max_size=20).map(np.array)
 by_spacing = pytest.mark.parametrize("spacing", ["zscore", "quantile", "mixed", "rank"])

@@ -44,7 +44,7 @@ from liftlearn._saving import _content_digest
 # What a law says of a fit, it says of a short one.
 SHORT = {"max_steps": 2, "batch_size": 8, "n_models": 1}
 BERLIN = ZoneInfo("Europe/Berlin")
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=200)
 
 
 def every_kind(n_rows=24):

@@ -1,5 +1,6 @@
 """What estimators say of how sure they are: distributions, sets, intervals, draws."""
 
+import math
 import pickle
 
 import numpy as np
@@ -26,6 +27,7 @@ from liftlearn import (
 
 COVERAGES = pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
 TUNER = FineTuner(max_steps=20)
+BRIEF = FineTuner(max_steps=2, n_models=2)
 
 
 def noisy(n_rows, seed):
@@ -38,7 +40,7 @@ def noisy(n_rows, seed):
 
 X_TRAIN, Y_TRAIN, LABELS_TRAIN = noisy(150, 0)
 X_HELD, Y_HELD, LABELS_HELD = noisy(199, 1)
-X_NEW, Y_NEW, LABELS_NEW = noisy(400, 2)
+X_NEW, Y_NEW, LABELS_NEW = noisy(100, 2)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def test_what_a_regressor_predicts_is_read_from_one_distribution(regressor):
         regressor.sample_y(X_NEW, 3, temperature=0.5, random_state=0),
         distribution.sample(3, temperature=0.5, random_state=0),
     )
-    assert regressor.predict_quantiles(X_NEW).shape == (400, 3)
+    assert regressor.predict_quantiles(X_NEW).shape == (100, 3)
 
 
 def test_each_model_reads_each_prompt_once_for_a_distribution(regressor, monkeypatch):
@@ -183,7 +185,7 @@ def test_a_prediction_is_the_mean_over_the_wordings(kind):
     decoder = NumberDecoder(n_wordings=3)
     if not numbers:
         decoder = LabelDecoder(n_wordings=3, temperature=1.0)
-    estimator = kind(decoder=decoder, finetuner=TUNER, random_state=0)
+    estimator = kind(decoder=decoder, finetuner=BRIEF, random_state=0)
     estimator.set_params(encoder__jitter=0.5)
     estimator.fit(X_TRAIN, Y_TRAIN if numbers else LABELS_TRAIN)
 
@@ -220,7 +222,7 @@ class OneWording(BaseEstimator):
 
 def test_an_encoder_that_cannot_reword_is_refused_several_wordings():
     classifier = LIFTClassifier(
-        encoder=OneWording(), decoder=LabelDecoder(n_wordings=2), finetuner=TUNER
+        encoder=OneWording(), decoder=LabelDecoder(n_wordings=2), finetuner=BRIEF
     )
 
     with pytest.raises(TypeError, match="needs an encoder with a method reword"):
@@ -241,7 +243,7 @@ def test_drawn_labels_have_the_classes_probabilities(classifier):
 
 
 def test_cold_labels_are_the_predicted_ones(classifier):
-    drawn = classifier.sample_y(X_NEW, 5, temperature=1e-6, random_state=0)
+    drawn = classifier.sample_y(X_NEW, 5, temperature=1e-12, random_state=0)
 
     predicted = classifier.predict(X_NEW)
     np.testing.assert_array_equal(drawn, np.repeat(predicted[:, None], 5, axis=1))
@@ -251,21 +253,29 @@ def test_cold_labels_are_the_predicted_ones(classifier):
 
 
 @COVERAGES
-def test_new_rows_are_covered_as_promised(estimator, coverage):
-    promised = promises(estimator.conformalize(*held(estimator)), coverage)
+def test_of_rows_held_against_each_other_the_promised_share_is_covered(
+    estimator, coverage
+):
+    X, y = (part[:10] for part in held(estimator))
+    scores = estimator.conformalize(X, y).conformity_scores_
+    assert len(set(scores)) == 10
 
+    covered = 0
+    for row in range(10):
+        estimator.conformity_scores_ = np.delete(scores, row)
+        covered += bool(holds(estimator, X.iloc[[row]], y[row], coverage))
+
+    # Any of the ten is as probably the new one: the proof of the promise, without luck.
+    assert covered == math.ceil(10 * coverage)
+
+
+def holds(estimator, row, target, coverage):
+    """Return whether a row's interval or set holds its target."""
     if isinstance(estimator, LIFTRegressor):
-        lower, upper = promised.T
-        covered = (lower <= Y_NEW) & (upper >= Y_NEW)
-    else:
-        covered = promised[np.arange(400), classifier_columns(estimator, LABELS_NEW)]
-    # Three deviations: of the coverage given 199 held-out rows, and of 400 new ones.
-    spread = np.sqrt(coverage * (1 - coverage) * (1 / 199 + 1 / 400))
-    assert abs(covered.mean() - coverage) <= 3 * spread
-
-
-def classifier_columns(classifier, labels):
-    return np.searchsorted(classifier.classes_, labels)
+        ((lower, upper),) = estimator.predict_interval(row, coverage)
+        return lower <= target <= upper
+    (member,) = estimator.predict_set(row, coverage)
+    return member[estimator.classes_ == target].all()
 
 
 class WithNames(ClassifierMixin, BaseEstimator):
@@ -299,7 +309,7 @@ def test_sets_are_those_of_mapie(classifier, coverage):
     classifier.conformalize(X_HELD, LABELS_HELD)
 
     found = classifier.predict_set(X_NEW, coverage)
-    assert found.shape == (400, 3)
+    assert found.shape == (100, 3)
     np.testing.assert_array_equal(found, expected[:, :, 0])
 
 
@@ -382,7 +392,7 @@ def test_too_few_held_out_rows_promise_everything(classifier, regressor):
     assert classifier.predict_set(X_NEW, 0.9).all()
     grid = regressor.decoder_.answers_
     np.testing.assert_allclose(
-        regressor.predict_interval(X_NEW, 0.9), [[grid.low, grid.high]] * 400, rtol=1e-9
+        regressor.predict_interval(X_NEW, 0.9), [[grid.low, grid.high]] * 100, rtol=1e-9
     )
 
 
