@@ -194,7 +194,9 @@ def _distinct(cells: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
     if pd.api.types.is_float_dtype(cells.dtype):
         cells = pd.Series(cells.to_numpy(np.float64, na_value=np.nan))
     if cells.dtype != object or column_forms(cells) in ({"text"}, {"number"}):
-        codes, values = pd.factorize(cells)
+        held = cells.array  # of a series factorize makes an index
+        is_plain = isinstance(held, pd.arrays.NumpyExtensionArray)
+        codes, values = pd.factorize(held.to_numpy() if is_plain else held)
         return codes, values.tolist()
     known = cells.notna().to_numpy()
     return np.where(known, np.cumsum(known) - 1, -1), cells[known].tolist()
@@ -229,6 +231,9 @@ class _Cells:
 
 def _numbers(cells: pd.Series, form: str) -> NDArray[np.float64]:
     """Return the cells as floats, missing ones as nan; times as seconds."""
+    if form == "number" and cells.dtype.kind in "fiu" and _is_numpys(cells):
+        floats: NDArray[np.float64] = cells.to_numpy(np.float64)
+        return floats
     forms = column_forms(cells)
     if form == "duration" and pd.api.types.is_timedelta64_dtype(cells):
         cells = cells.dt.total_seconds()
@@ -240,6 +245,10 @@ def _numbers(cells: pd.Series, form: str) -> NDArray[np.float64]:
     codes, values = _distinct(cells)
     converted = _Cells(cells.name, codes, values).converted(form)
     return np.array([*converted, np.nan], dtype=np.float64)[codes]
+
+
+def _is_numpys(cells: pd.Series) -> bool:
+    return isinstance(cells.dtype, np.dtype)
 
 
 def _dates(cells: pd.Series, zone: tzinfo | None) -> pd.DatetimeIndex:

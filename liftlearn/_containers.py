@@ -136,7 +136,7 @@ def array_table(array: NDArray[Any]) -> pd.DataFrame:
     return pd.DataFrame(array, columns=names)
 
 
-def check_unicode(table: pd.DataFrame) -> None:
+def check_unicode(columns: list[pd.Series]) -> None:
     """Refuse names and cells with lone surrogates, which no tokenizer can read.
 
     Raises
@@ -144,17 +144,19 @@ def check_unicode(table: pd.DataFrame) -> None:
     ValueError
         If there is one; it names the column, and the row of a cell.
     """
-    for i, (name, dtype) in enumerate(zip(table.columns, table.dtypes, strict=True)):
-        check_text(str(name), f"The name of column {i + 1}")
+    for i, cells in enumerate(columns):
+        dtype = cells.dtype
+        check_text(str(cells.name), f"The name of column {i + 1}")
         if isinstance(dtype, pd.CategoricalDtype):
             if not _are_encoded(dtype.categories.dtype):
-                check_texts(dtype.categories.tolist(), f"Column {name!r}, level")
+                texts = dtype.categories.tolist()
+                check_texts(texts, f"Column {cells.name!r}, level")
         elif not _are_encoded(dtype):
-            check_texts(table.iloc[:, i].tolist(), f"Column {name!r}, row")
+            check_texts(cells.tolist(), f"Column {cells.name!r}, row")
 
 
 def _are_encoded(dtype: Any) -> bool:
     """Return whether a column's texts, if it can have any, are UTF-8 already."""
     if isinstance(dtype, pd.StringDtype):
         return bool(dtype.storage == "pyarrow")
-    return not pd.api.types.is_object_dtype(dtype)
+    return bool(dtype.kind != "O")

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
 from liftlearn._distribution import NumberDistribution, log_normalised
 from liftlearn._validation import (
     Interval,
     StrOptions,
+    check_fitted,
     check_sample_weight,
     check_target,
     fits_whole,
@@ -188,7 +188,7 @@ class LabelDecoder(BaseEstimator):
         NotFittedError
             If the decoder is not fitted.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         if not isinstance(self.temperature, str):
             return self
         parts = [
@@ -239,7 +239,7 @@ class LabelDecoder(BaseEstimator):
         TypeError
             If it is no language model, or the prompts are no sentences.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         score = _scores(lm, prompts, self.answers_.texts)
         return np.exp(self._log_proba(score, self.temperature_))
 
@@ -423,7 +423,7 @@ class NumberDecoder(BaseEstimator):
         TypeError
             If it is no language model, or the prompts are no sentences.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         log_prob = _log_mean(_scores(lm, prompts, self.answers_.texts))
         edges, answer, share = self.answers_.pieces()
         log_mass = log_prob[:, answer] + np.log(share)

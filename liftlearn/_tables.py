@@ -59,24 +59,24 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFram
     Sets, or compares with, the names and the count of columns of ``fit``; what has no
     names gets those. Missing cells pass; infinite ones and empty tables raise.
     """
-    table = _as_pandas(X)
-    if table is not None:
+    table, names = _as_pandas(X), None
+    if table is None:
+        table = _from_array(estimator, X)
+    else:
         names = names_of(table)
         _check_shape(estimator, table)
-    else:
-        names = None
-        table = _from_array(estimator, X)
-    check_unicode(table)
+        columns = [cells for _, cells in table.items()]
+        check_unicode(columns)
+        _check_finite(estimator, columns)
     if reset:
         remember_columns(estimator, table, names)
-        _check_finite(estimator, table)
         return table
     is_named = _check_columns(estimator, table, names)
-    _check_finite(estimator, table)
-    if is_named:
+    known = _known_names(estimator)
+    if is_named or (names is None and known is None):
         return table
-    known = _known_names(estimator) or numbered(table.shape[1])
-    return table.set_axis(pd.Index(known, tupleize_cols=False), axis=1)
+    names = known or [*numbered(table.shape[1])]
+    return table.set_axis(pd.Index(names, tupleize_cols=False), axis=1)
 
 
 def _from_array(estimator: BaseEstimator, X: Any) -> pd.DataFrame:
@@ -95,11 +95,17 @@ def _from_array(estimator: BaseEstimator, X: Any) -> pd.DataFrame:
         input_name="X",
     )
     table = array_table(array)
-    return table.infer_objects() if array.dtype == object else table
+    if array.dtype == object:
+        table = table.infer_objects()
+        # What check_array does for numbers
+        _check_finite(estimator, [cells for _, cells in table.items()])
+    return table
 
 
 def _refuse_others(X: Any) -> None:
     """Raise for what is neither an array nor a list of rows."""
+    if isinstance(X, np.ndarray) and X.dtype.names is None:
+        return
     what_to_do = None
     is_list = _is_list(X)
     if isinstance(nw.from_native(X, pass_through=True), nw.LazyFrame):
@@ -312,6 +318,8 @@ def _as_pandas(X: Any) -> pd.DataFrame | None:
     """Return a dataframe of any library as a plain pandas one; None for the rest."""
     if isinstance(X, pd.DataFrame):
         return plain_table(X)
+    if isinstance(X, np.ndarray):
+        return None
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
         return None
@@ -329,8 +337,9 @@ def _check_shape(estimator: BaseEstimator, table: pd.DataFrame) -> None:
             )
 
 
-def _check_finite(estimator: BaseEstimator, table: pd.DataFrame) -> None:
-    for name, cells in table.items():
+def _check_finite(estimator: BaseEstimator, columns: list[pd.Series]) -> None:
+    for cells in columns:
+        name = cells.name
         if _are_complex(cells):
             raise ValueError(
                 f"Complex data not supported: column {name!r} of the table given to "

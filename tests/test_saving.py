@@ -1061,7 +1061,9 @@ def as_socket(path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes as files")
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
-    "make", [as_pipe, as_folder, as_device, as_loop, as_socket], ids=str
+    "make",
+    [as_pipe, as_folder, as_device, as_loop, as_socket],
+    ids=lambda make: make.__name__,
 )
 def test_what_is_no_file_is_not_opened(name, make, copied):
     folder = copied()

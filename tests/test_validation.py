@@ -14,12 +14,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from liftlearn import FineTuner, LIFTClassifier, RowEncoder, load
-from liftlearn._validation import (
-    check_sample_weight,
-    check_table,
-    check_target,
-    distinct_names,
-)
+from liftlearn._tables import check_table, distinct_names
+from liftlearn._validation import check_sample_weight, check_target
 
 by_wording = pytest.mark.parametrize(
     "wording",

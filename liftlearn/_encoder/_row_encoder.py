@@ -527,7 +527,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
 
     def _cells(self, table: pd.DataFrame) -> list[Any]:
         """Return the cells of each column in the one form of its kind."""
-        return [column.read(table.iloc[:, i]) for i, column in enumerate(self._columns)]
+        columns = zip(self._columns, table.items(), strict=True)
+        return [column.read(cells) for column, (_, cells) in columns]
 
     def _readable(self, cells: list[Any]) -> list[tuple[str, Any]]:
         """Return what is written, and in which way: cells; curves by shape and size."""

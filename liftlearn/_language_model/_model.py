@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -414,20 +415,24 @@ class LanguageModel:
             tokens = self._prompt_tokens([prompts[i] for i in doubtful])
             self._refuse_long(map(len, tokens), [rows[i] for i in doubtful], n_more)
 
-    @property
+    @cached_property
     def _most_tokens(self) -> float:
         """How many tokens the model can read."""
         return n_most_tokens(self.model) or np.inf
 
+    @cached_property
+    def _lead(self) -> list[int]:
+        """What the model wants before a prompt."""
+        # Splitting is switched for the whole tokenizer, which threads share.
+        lead: list[int] = self.tokenizer("", split_special_tokens=True)["input_ids"]
+        ends = bool(lead) and lead[-1] == self.tokenizer.eos_token_id != lead[0]
+        return lead[:-1] if ends else lead
+
     def _prompt_tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         prompts = _texts(prompts, "prompts")
-        end = self.tokenizer.eos_token_id
-        # Splitting is switched for the whole tokenizer, which threads share.
-        start = self.tokenizer("", split_special_tokens=True)["input_ids"]
-        if start and start[-1] == end != start[0]:
-            start = start[:-1]
         # There must be something to answer to: an empty prompt is read as an end mark.
-        return [start + ids or [end] for ids in self._tokens(prompts)]
+        end = [self.tokenizer.eos_token_id]
+        return [self._lead + ids or end for ids in self._tokens(prompts)]
 
     def _refuse_long(
         self, lengths: Iterable[int], rows: Iterable[int], n_more: int

@@ -206,12 +206,14 @@ class Reader:
         options: dict[str, Any] = {}
         if self._takes_use_cache:
             options["use_cache"] = use_cache
-        if self.manner.gives_positions:
+        is_full = bool(mask.all())
+        # Those of whole rows are the model's own, which it has sooner.
+        if self.manner.gives_positions and not (is_full and cache is None):
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             options["position_ids"] = positions[:, -ids.shape[1] :]
         if cache is not None:
             options[self._cache_name] = cache
-        if not bool(mask.all()):
+        if not is_full:
             options["attention_mask"] = mask
         output = self.base(input_ids=ids, **options)
         cache = getattr(output, self._cache_name) if use_cache else None

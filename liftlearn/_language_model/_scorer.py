@@ -164,6 +164,8 @@ class AnswerScorer(nn.Module):
         self._number = {node: i for i, node in enumerate(trie.nodes)}
         # For each node the answers that pass it, and the column that each goes on with.
         self._passing = []
+        # What `_decide` asks of each group of nodes.
+        self._decided: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
         for node in range(len(trie.nodes)):
             answers, places = np.nonzero(trie.steps[..., 0] == node)
             columns = trie.steps[answers, places, 1]
@@ -219,10 +221,11 @@ class AnswerScorer(nn.Module):
             ]
             order = torch.tensor([row for rows in batches for row in rows])
             return torch.cat(apart)[order.argsort().to(input_ids.device)]
-        lead = torch.tensor([self.trie.lead], device=input_ids.device)
-        lead = lead.long().expand(len(input_ids), -1)
-        input_ids = torch.cat([input_ids, lead], 1)
-        attention_mask = torch.cat([attention_mask, torch.ones_like(lead)], 1)
+        if self.trie.lead:
+            lead = torch.tensor([self.trie.lead], device=input_ids.device)
+            lead = lead.expand(len(input_ids), -1)
+            input_ids = torch.cat([input_ids, lead], 1)
+            attention_mask = torch.cat([attention_mask, torch.ones_like(lead)], 1)
         if start is None:
             is_last = len(self.trie.nodes) == 1
             read = self.reader.read(input_ids, attention_mask, is_last=is_last)
@@ -306,12 +309,17 @@ class AnswerScorer(nn.Module):
 
         ``hidden`` is (n_prompts, n_nodes, width). No answer passes two of the nodes.
         """
-        index = torch.tensor([self._number[node] for node in nodes])
-        log_prob = self._log_prob(hidden, index[None].to(hidden.device))
-        passing = [self._passing[i] for i in index.tolist()]
-        answers = torch.cat([answers for answers, _ in passing])
-        places = [k * log_prob.shape[-1] + c for k, (_, c) in enumerate(passing)]
-        scores[:, answers] += log_prob.flatten(1)[:, torch.cat(places)]
+        numbers = tuple(self._number[node] for node in nodes)
+        if numbers not in self._decided:
+            index = torch.tensor([numbers], device=hidden.device)
+            passing = [self._passing[number] for number in numbers]
+            answers = torch.cat([answers for answers, _ in passing])
+            n_columns = self._barred.shape[1]
+            places = [k * n_columns + column for k, (_, column) in enumerate(passing)]
+            self._decided[numbers] = index, answers, torch.cat(places)
+        index, answers, place = self._decided[numbers]
+        log_prob = self._log_prob(hidden, index)
+        scores[:, answers] += log_prob.flatten(1)[:, place]
 
     def _log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
         """Return the log-probability of each column at each hidden state's node.
