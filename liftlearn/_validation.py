@@ -186,6 +186,8 @@ def weights_in_proportion(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> weights_in_proportion(np.array([20.0, 50.0]))
     array([2., 5.])
     """
+    if not weight.any():
+        return weight
     unit = max(weight[weight > 0].min(), weight.max() / 2**52)
     share, power = np.frexp(weight / unit)
     ratio: NDArray[np.float64] = np.ldexp(np.rint(share * 2**40), power - 40)

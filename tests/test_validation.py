@@ -397,7 +397,7 @@ def test_cells_of_a_list_are_read_as_those_of_the_frame(wording):
         assert sentences(encoder, X)[0] == encoder.transform(table)
         again = RowEncoder(**wording).fit(X)
         assert sentences(again, table)[0] == again.transform(X)
-        assert again._kinds == encoder._kinds
+        assert again._ways == encoder._ways
 
 
 NO_TABLES = {

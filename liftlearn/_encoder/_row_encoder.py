@@ -35,7 +35,7 @@ from liftlearn._encoder._by_table import (
     numbers_by_table,
 )
 from liftlearn._numbers import row_shapes, write_codes
-from liftlearn._tables import distinct_names
+from liftlearn._tables import distinct_names, names_of
 from liftlearn._validation import (
     Interval,
     StrOptions,
@@ -288,7 +288,9 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         self._fields = _template_fields(self.template, names)
         columns = [table.iloc[:, i] for i in range(table.shape[1])]
         self._columns = [learn_column(column) for column in columns]
-        own_names = list(table.columns) if table.columns.is_unique else names
+        own_names = names_of(table)
+        if len(set(own_names)) < len(names):
+            own_names = [*names]
         kinds = [column.kind for column in self._columns]
         self.column_kinds_ = dict(zip(own_names, kinds, strict=True))
         cells = self._cells(table)

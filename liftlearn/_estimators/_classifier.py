@@ -177,7 +177,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         target = self._checked_target(y, table)
         weight = check_sample_weight(sample_weight, table)
         factor = _class_weight(self.class_weight, target, weight)
-        weight = weights_in_proportion(weight * weights_in_proportion(factor))
+        weight = check_sample_weight(weight * weights_in_proportion(factor), table)
         self._fit(table, y, target, weight)
         self.classes_ = self.decoder_.classes_
         return self

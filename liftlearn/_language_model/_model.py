@@ -34,6 +34,8 @@ from liftlearn._validation import Interval, check_number
 _BATCH_TOKENS = 4096
 # A byte of text is hardly ever more tokens than one.
 _TOKENS_A_BYTE = 2
+# Attributes that copies and pickles leave out.
+_MADE_AGAIN = {"_last_scorer", "_lead", "_most_tokens"}
 # What an answer's tokens are read behind, to find them as they are in running text.
 _BEFORE = "?"
 
@@ -352,7 +354,7 @@ class LanguageModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again."""
-        return {k: v for k, v in vars(self).items() if k != "_last_scorer"}
+        return {k: v for k, v in vars(self).items() if k not in _MADE_AGAIN}
 
     def _check_fingerprint(self, expected: str | None) -> None:
         """Raise if the weights are others than those that the fingerprint is of."""

@@ -154,8 +154,10 @@ class AnswerScorer(nn.Module):
             )
             allowed = np.ones((1, n_columns(model)), bool)
         self.n_answer_tokens = max(map(len, self.paths))
-        of_all = self.n_answer_tokens * math.log(allowed.shape[1])
-        self.blind_loss = math.log(len(self.paths)) if constrained else of_all
+        n_rivals = len(self.paths)
+        if not constrained:
+            n_rivals = allowed.shape[1] ** self.n_answer_tokens
+        self.blind_loss = math.log(n_rivals)
         device = model.device
         self._steps = torch.tensor(steps, device=device)
         self._barred = ~torch.tensor(allowed, device=device)
