@@ -180,7 +180,8 @@ def test_a_child_forked_amid_a_fit_fits_too():
         over.set()
         thread.join()
         assert is_done
-        assert np.array_equal(here.recv(), expected)
+        # With one thread sums may be rounded otherwise than with two.
+        assert np.allclose(here.recv(), expected, rtol=1e-3)
     """
     run(script, n_threads=2)  # which a child can't have
 
