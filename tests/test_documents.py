@@ -25,7 +25,10 @@ def test_every_relative_link_leads_to_a_file(page):
 
 def headings(page):
     """Return what links call the headings of a page, as GitHub does."""
-    lines = re.findall(r"^#+ +(.*)", page.read_text(encoding="utf-8"), re.M)
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S
+    )
+    lines = re.findall(r"^#+ +(.*)", text, re.M)
     return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
