@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_language_model import write_gguf
 
-from liftlearn import LanguageModel
+from liftlearn import LanguageModel, __version__
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,6 +21,115 @@ def test_every_relative_link_leads_to_a_file(page):
 
     relative = [link for link in links if "://" not in link]
     assert [link for link in relative if not (page.parent / link).exists()] == []
+
+
+def headings(page):
+    """Return what links call the headings of a page, as GitHub does."""
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S
+    )
+    lines = re.findall(r"^#+ +(.*)", text, re.M)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@by_page
+def test_every_link_to_a_heading_leads_to_one(page):
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+
+    relative = [link for link in links if "://" not in link[0]]
+    assert [
+        (path, heading)
+        for path, heading in relative
+        if heading not in headings(page.parent / path if path else page)
+    ] == []
+
+
+MOST_WORDS = 120
+FENCE = re.compile(r" *(`{3,}|~{3,})")
+
+
+def paragraphs(text):
+    """Return the paragraphs of a page, of a list each item; no code, tables, titles."""
+    found, fence = [""], None
+    for line in text.splitlines():
+        mark = FENCE.match(line)
+        if fence:
+            # A block ends with a bare mark that is as long as the one it began with.
+            if mark and line.strip().startswith(fence) and not line.strip(" `~"):
+                fence = None
+            continue
+        if mark:
+            fence = mark[1]
+        words = re.sub(r"^[ >]*([-*+]|\d+[.)]) ", "", line)
+        is_prose = not fence and not re.match(r"[ >]*(\||#+ |$|<!--.*-->$)", line)
+        if not is_prose or words != line:
+            found.append("")
+        if is_prose:
+            found[-1] += f" {words}"
+    return [words.strip() for words in found if words.strip()]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md", "docs/design.md"])
+def test_no_paragraph_of_a_page_that_all_read_is_long(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+
+    long = [words for words in paragraphs(text) if len(words.split()) > MOST_WORDS]
+
+    assert long == []
+
+
+LONG = " ".join(["word"] * (MOST_WORDS + 1))
+LINES = LONG.replace("word word ", "word\nword ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG,
+        LINES,
+        f"# Title\n{LONG}",
+        f"```python\n```\n{LONG}",
+        f"- short\n- {LONG}\n- short",
+        f"1. {LONG}",
+        f"- short\n    * {LONG}",
+        f"- short\n\n    {LONG}",
+        f"> {LONG}",
+        f"| a |\n| - |\n{LONG}",
+        f"**Title.** {LONG}",
+        f"````text\n```\n````\n{LONG}\n\n```text\n```",
+        f"~~~\n```\n~~~\n{LONG}",
+    ],
+)
+def test_a_long_paragraph_is_found_wherever_it_stands(text):
+    lengths = [len(words.split()) for words in paragraphs(text)]
+
+    assert max(lengths) > MOST_WORDS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"| {LONG} |\n| --- |\n| {LONG} |",
+        f"```text\n{LINES}\n```",
+        f"~~~\n{LONG}\n```\n{LONG}\n~~~",
+        f"````md\n```\n{LONG}\n```\n````",
+        f"- short\n\n    ```sh\n    {LONG}\n    ```",
+        "\n".join(["- word word"] * MOST_WORDS),
+        "\n".join(f"{i}. word word" for i in range(MOST_WORDS)),
+        "\n\n".join(["word word"] * MOST_WORDS),
+        f"<!-- {LONG} -->",
+    ],
+)
+def test_code_tables_and_short_items_are_no_long_paragraph(text):
+    lengths = [len(words.split()) for words in paragraphs(text)]
+
+    assert max(lengths, default=0) <= MOST_WORDS
+
+
+def test_the_readme_cites_the_version_that_it_comes_with():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert f"version = {{{__version__}}}" in text
 
 
 @by_page
