@@ -32,7 +32,7 @@ Prompts = Sequence[str] | Sequence[Sequence[str]]
 _N_WORDINGS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
 # Where a temperature is looked for: from a twentieth to twenty.
 _LOG_TEMPERATURES = (-3.0, 3.0)
-# How sure few rows make a model, see docs/design.md.
+# How sure few rows make a model, see docs/experiments.md.
 _EXCESS, _OFFSET = 200, 30
 # Standard deviation of a temperature's logarithm around what is expected.
 _SPREAD = 0.5

@@ -1,6 +1,6 @@
 """How the embedded model has a table written: what ``"by_table"`` stands for.
 
-What was measured for these numbers stands in docs/design.md.
+What was measured for these numbers stands in docs/experiments.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How long, how fast and in how many copies a model of few steps learns a table.
 
-What was measured for these numbers stands in docs/design.md.
+What was measured for these numbers stands in docs/experiments.md.
 """
 
 from __future__ import annotations
