@@ -331,7 +331,7 @@ def test_steps_by_table_are_bounded_by_the_tokens_they_read(
 def untrained(monkeypatch):
     """Let members take no time, and never be found alike."""
     monkeypatch.setattr("liftlearn._finetuner._loop.Training.run", lambda *_: True)
-    monkeypatch.setattr("liftlearn._finetuner._members._agree", lambda _: False)
+    monkeypatch.setattr("liftlearn._finetuner._tuner.agree", lambda _: False)
 
 
 @pytest.mark.usefixtures("untrained")

@@ -6,13 +6,13 @@ from sklearn.base import clone
 from liftlearn import (
     FineTuner,
     LabelDecoder,
+    LanguageModel,
     LIFTClassifier,
     LIFTRegressor,
     RowEncoder,
 )
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._loop import Training
-from liftlearn._finetuner._members import Plan, tune_members
 
 
 @pytest.fixture
@@ -143,30 +143,29 @@ class Says:
 
 
 @pytest.mark.parametrize(
-    ("may_be_two", "n_most", "apart", "n_tuned"),
+    ("n_models", "apart", "n_tuned"),
     [
-        (True, 3, 0.0, 2),
-        (True, 3, 0.09, 2),
-        (True, 3, 0.11, 3),
-        (False, 3, 0.0, 3),  # as many as were asked for
-        (True, 2, 0.5, 2),
-        (False, 1, 0.0, 1),
+        ("by_table", 0.0, 2),
+        ("by_table", 0.09, 2),
+        ("by_table", 0.11, 3),
+        (3, 0.0, 3),  # as many as were asked for
+        (2, 0.5, 2),
+        (1, 0.0, 1),
     ],
 )
-def test_two_models_are_enough_if_they_agree(may_be_two, n_most, apart, n_tuned):
+def test_two_models_are_enough_if_they_agree(monkeypatch, n_models, apart, n_tuned):
     table = pd.DataFrame({"a": np.arange(40.0)})
     labels = np.array(["no", "yes"])[np.arange(40) % 2]
     encoder = RowEncoder(question="?").fit(table)
     answers = LabelDecoder().fit(labels).answers_
     corpus = Corpus(encoder, answers, table, labels, np.ones(40))
     copies = [Says(0.4), Says(0.4 + apart), Says(0.5)]
-
-    members = tune_members(
-        lambda which, seen, unseen: copies[which],
-        corpus,
-        np.random.RandomState(0),
-        Plan(n_most, may_be_two, stops_early=False, fraction=0.1),
+    monkeypatch.setattr(
+        FineTuner, "_member", lambda _, fit, which, *rows: copies[which]
     )
+    finetuner = FineTuner(n_models=n_models, max_steps=1)
+
+    members = finetuner.finetune(LanguageModel.load(), corpus, np.random.RandomState(0))
 
     assert [member.lm for member in members] == copies[:n_tuned]
 

@@ -5,7 +5,7 @@ A part inherits from nothing here: it has the methods, or it is refused by a Typ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 from liftlearn._corpus import Answers, Corpus
 from liftlearn._decoder import Prompts, Scorer, Scorers
 from liftlearn._distribution import NumberDistribution
-from liftlearn._finetuner import Member
+from liftlearn._finetuner import Member, Metric
 from liftlearn._validation import unchecked
 
 
@@ -45,7 +45,7 @@ class Tuner(Protocol):
         corpus: Corpus,
         rng: RandomState,
         *,
-        metric: Callable[[Any, Corpus], float],
+        metric: Metric,
         verbose: int,
     ) -> Scorer | Sequence[tuple[Any, Corpus | None]]: ...
 
@@ -73,7 +73,7 @@ class NumbersDecoder(Decoder, Protocol):
 
     def predict(
         self, lm: Scorer | Scorers, prompts: Prompts, *, return_std: bool = False
-    ) -> Any: ...
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
     def predict_distribution(
         self, lm: Scorer | Scorers, prompts: Prompts
@@ -158,8 +158,9 @@ def wordings(encoder: Encoder, decoder: Decoder, table: pd.DataFrame) -> Prompts
 
 def members_of(finetuner: Tuner, tuned: Any) -> list[Member]:
     """Return what a fine-tuner gave as members; one language model is the only one."""
-    members = [(tuned, None)] if _is_scorer(tuned) else tuned
-    if not (isinstance(members, list | tuple) and members and all(map(_fits, members))):
+    members = [(tuned, None)] if isinstance(tuned, Scorer) else tuned
+    is_list = isinstance(members, list | tuple) and len(members) > 0
+    if not (is_list and all(map(_is_member, members))):
         raise TypeError(
             "Expected a language model from the fine-tuner's finetune, or a list with "
             "a pair for each of several: the model, and the Corpus of rows that it "
@@ -169,15 +170,11 @@ def members_of(finetuner: Tuner, tuned: Any) -> list[Member]:
     return [Member(*member) for member in members]
 
 
-def _fits(member: Any) -> bool:
-    if not (isinstance(member, tuple) and len(member) == 2):
-        return False
-    lm, unseen = member
-    return _is_scorer(lm) and isinstance(unseen, Corpus | None)
-
-
-def _is_scorer(lm: Any) -> bool:
-    return isinstance(lm, Scorer) and not isinstance(lm, type)
+def _is_member(pair: Any) -> bool:
+    match pair:
+        case (Scorer() as lm, Corpus() | None):
+            return not isinstance(lm, type)
+    return False
 
 
 def weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:

@@ -194,10 +194,9 @@ class LIFTRegressor(RegressorMixin, LIFT):
             another kind, or a row that is longer than the model can read.
         """
         prompts = self._prompts(X)
-        predicted: (
-            NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
-        ) = self.decoder_.predict(self.language_model_, prompts, return_std=return_std)
-        return predicted
+        return self.decoder_.predict(
+            self.language_model_, prompts, return_std=return_std
+        )
 
     @checks_table
     def predict_distribution(self, X: Any) -> NumberDistribution:

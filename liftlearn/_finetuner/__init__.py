@@ -3,8 +3,8 @@
 The only package that imports accelerate.
 """
 
-from liftlearn._finetuner._members import Member
+from liftlearn._finetuner._members import Member, Metric
 from liftlearn._finetuner._processes import share_stream
 from liftlearn._finetuner._tuner import FineTuner
 
-__all__ = ["FineTuner", "Member", "share_stream"]
+__all__ = ["FineTuner", "Member", "Metric", "share_stream"]

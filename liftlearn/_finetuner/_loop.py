@@ -53,7 +53,7 @@ class Settings(Protocol):
 
 @dataclass(eq=False)
 class Training:
-    """What tunes one copy of a model, in place.
+    """What tunes one member, a copy of the model, in place.
 
     Parameters
     ----------

@@ -1,14 +1,9 @@
-"""Several members of one fit: which rows each learns from, and how many are enough.
-
-A corpus goes in, tuned members come out, each with the rows it left out. How one of
-them is tuned is the caller's.
-"""
+"""The members of one fit: what each learns from, and whether two are enough."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.random import RandomState
@@ -33,37 +28,13 @@ class Member(NamedTuple):
     unseen: Corpus | None
 
 
-class Plan(NamedTuple):
-    """How many members there are at the most, and what they leave out."""
+class Metric(Protocol):
+    """Tells how well a language model does on rows: higher is better."""
 
-    n_most: int
-    may_be_two: bool
-    stops_early: bool
-    fraction: float
+    def __call__(self, lm: LanguageModel, rows: Corpus) -> float: ...
 
 
-def tune_members(
-    tune: Callable[[int, Corpus, Corpus | None], LanguageModel],
-    corpus: Corpus,
-    rng: RandomState,
-    plan: Plan,
-) -> list[Member]:
-    """Tune members one after the other, until there are enough.
-
-    Rows are left out where they have a use: of each member to stop it early, else of
-    the first of several alone, to tell how overconfident the members are, and whether
-    noisy numbers are better learnt in few steps.
-    """
-    members: list[Member] = []
-    while len(members) < plan.n_most and not (plan.may_be_two and _agree(members)):
-        seen, unseen = corpus, None
-        if plan.stops_early or (plan.n_most > 1 and not members):
-            seen, unseen = _split(corpus, plan.fraction, rng)
-        members.append(Member(tune(len(members), seen, unseen), unseen))
-    return members
-
-
-def _agree(members: list[Member]) -> bool:
+def agree(members: list[Member]) -> bool:
     """Return whether two members say much the same of rows that one has not seen."""
     if len(members) != 2 or (rows := members[0].unseen) is None:
         return False
@@ -73,7 +44,7 @@ def _agree(members: list[Member]) -> bool:
     return bool(np.average(apart, weights=rows.weight) < _LIKE)
 
 
-def _split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpus]:
+def split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpus]:
     """Return what a member learns from, and what it leaves out.
 
     A row of a whole weight is so many rows, and may be on both sides.

@@ -29,7 +29,7 @@ from liftlearn._finetuner._by_table import (
 )
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._loop import DTYPES, Training
-from liftlearn._finetuner._members import Member, Plan, tune_members
+from liftlearn._finetuner._members import Member, Metric, agree, split
 from liftlearn._finetuner._processes import FITS, own_state
 from liftlearn._finetuner._progress import Clock
 from liftlearn._language_model import AnswerScorer, LanguageModel, plain_torch
@@ -44,23 +44,19 @@ _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 
-# Tells how well a language model does on rows it was made for: higher is better.
-_Metric = Callable[[LanguageModel], float]
-
-
 class _Fit(NamedTuple):
     """What the members of one fit share."""
 
     lm: LanguageModel
     rng: RandomState
     n_most: int
-    metric: Callable[[LanguageModel, Corpus], float] | None
+    metric: Metric | None
     verbose: int
     checkpoints: list[Checkpoint]
 
 
 class _Tuned(NamedTuple):
-    """A tuned copy, and how it came about."""
+    """A tuned model, and how it came about."""
 
     lm: LanguageModel
     history: list[dict[str, Any]]
@@ -286,7 +282,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         corpus: Corpus,
         rng: RandomState,
         *,
-        metric: Callable[[LanguageModel, Corpus], float] | None = None,
+        metric: Metric | None = None,
         verbose: int = 0,
     ) -> list[Member]:
         """Return copies of the language model, tuned on the corpus.
@@ -345,16 +341,18 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             )
         self.history_: list[dict[str, Any]] = []
         self.short_schedule_ = False
-        plan = Plan(
-            n_most=self._most_models(lm, corpus),
-            may_be_two=self.n_models == "by_table",
-            stops_early=bool(self.early_stopping_),
-            fraction=self.validation_fraction_,
-        )
-        fit = _Fit(lm, rng, plan.n_most, metric, verbose, [])
-        members = tune_members(partial(self._member, fit), corpus, rng, plan)
-        # Until the last one is tuned they are kept, so that an interrupted fit tunes no
-        # member twice.
+        fit = _Fit(lm, rng, self._most_models(lm, corpus), metric, verbose, [])
+        is_by_table = self.n_models == "by_table"
+        members: list[Member] = []
+        while len(members) < fit.n_most and not (is_by_table and agree(members)):
+            seen, unseen = corpus, None
+            # Each leaves rows out to stop early. Else the first of several does, to
+            # tell how overconfident they are, and how long to learn noisy numbers.
+            if self.early_stopping_ or (fit.n_most > 1 and not members):
+                seen, unseen = split(corpus, self.validation_fraction_, rng)
+            tuned = self._member(fit, len(members), seen, unseen)
+            members.append(Member(tuned, unseen))
+        # Kept until now, so that an interrupted fit tunes no member twice.
         for checkpoint in fit.checkpoints:
             checkpoint.remove()
         return members
@@ -365,9 +363,9 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         """Tune one member; the first may find that a quarter of the steps is better."""
         self._settle_length(fit.lm, seen)
         self.n_models_ = which + 1
-        metric: _Metric | None = None
+        metric = None
         if fit.metric and unseen is not None:
-            metric = partial(_on_rows, fit.metric, unseen)
+            metric = partial(fit.metric, rows=unseen)
         monitor = metric if self.early_stopping_ else None
         tune = partial(self._tune, fit, which, seen, monitor)
         is_number = isinstance(seen.answers, NumberAnswers)
@@ -387,12 +385,12 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         fit: _Fit,
         which: int,
         corpus: Corpus,
-        monitor: _Metric | None,
+        monitor: Callable[[LanguageModel], float] | None,
         *,
         is_short: bool,
         time_share: float = 1.0,
     ) -> _Tuned:
-        """Return a tuned copy, after a part of the steps or all.
+        """Return a tuned model, after a quarter of the steps or all.
 
         The share is that of a member's time.
         """
@@ -521,7 +519,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             f"{n_taken} of {n_steps} steps. Raise max_time, or lower n_epochs or "
             "max_steps.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
 
     def _warn_of_rise(self, blind: float, history: list[dict[str, Any]]) -> None:
@@ -533,7 +531,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                 f"have {blind:.3g}: learning_rate={self.learning_rate_!r} is too high "
                 "for this model. Lower FineTuner(learning_rate=...).",
                 ConvergenceWarning,
-                stacklevel=6,
+                stacklevel=5,
             )
 
     @property
@@ -548,12 +546,6 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             n_batches / self.gradient_accumulation_steps
         )
         return n_steps if self.max_steps_ is None else min(n_steps, self.max_steps_)
-
-
-def _on_rows(
-    metric: Callable[[LanguageModel, Corpus], float], rows: Corpus, lm: LanguageModel
-) -> float:
-    return metric(lm, rows)
 
 
 def _has_bf16(device: torch.device) -> bool:
