@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from numbers import Integral, Real
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,7 @@ _EXCESS, _OFFSET = 200, 30
 _SPREAD = 0.5
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Gives each answer's log-probability, given that one of them follows."""
 
@@ -446,7 +447,7 @@ def _scores(
         )
     members: Sequence[Any] = getattr(lm, "members", [lm])
     for member in members:
-        if not hasattr(member, "score"):
+        if not isinstance(member, Scorer):
             raise TypeError(f"Expected a language model as lm, got {member!r}.")
     texts = [*chain(*wordings)]
     score = np.stack([member.score(texts, answers) for member in members])

@@ -77,6 +77,12 @@ def llama_folder(tmp_path_factory):
     return saved(config, tokenizer, tmp_path_factory.mktemp("llama"))
 
 
+def only(members):
+    """Return the language model of a fine-tuner's only member."""
+    (member,) = members
+    return member.lm
+
+
 def byte_tokenizer(*control_tokens):
     """Return a tokenizer of 256 bytes and the control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

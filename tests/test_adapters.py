@@ -11,6 +11,7 @@ import pandas as pd
 import peft
 import pytest
 import torch
+from conftest import only
 from numpy.random import RandomState
 from sklearn.model_selection import GridSearchCV
 from torch import nn
@@ -67,7 +68,7 @@ def sentences(n_rows=8):
 def adapted(lm, adapter=None, **parameters):
     """Return the model with an adapter that was trained for a few steps."""
     adapter = lora() if adapter is None else adapter
-    return tuner(adapter, **parameters).finetune(lm, sentences(), RandomState(0))
+    return only(tuner(adapter, **parameters).finetune(lm, sentences(), RandomState(0)))
 
 
 def own_loss(lm, corpus):
@@ -107,7 +108,7 @@ def test_an_adapter_lowers_the_loss(lm, precision):
         lora(), n_epochs=15, batch_size=5, learning_rate=0.02, mixed_precision=precision
     )
 
-    tuned = trained.finetune(lm, corpus, RandomState(0))
+    tuned = only(trained.finetune(lm, corpus, RandomState(0)))
 
     assert own_loss(tuned, corpus) < 0.8 * own_loss(lm, corpus)
     assert tuned.model.dtype == torch.float32
@@ -219,12 +220,12 @@ def test_the_first_loss_is_the_models_own(llama):
 def test_early_stopping_restores_the_best_adapter(llama):
     seen = []
 
-    def monitor(lm):
+    def metric(lm, rows):
         seen.append(weights_of(lm.model))
         return [1.0, 3.0, 2.0][len(seen) - 1]
 
-    trained = tuner(lora(), n_epochs=3)
-    tuned = trained.finetune(llama, sentences(), RandomState(0), monitor=monitor)
+    trained = tuner(lora(), n_epochs=3, early_stopping=True)
+    tuned = only(trained.finetune(llama, sentences(), RandomState(0), metric=metric))
 
     final = weights_of(tuned.model)
     assert are_equal(final, seen[1])
@@ -239,7 +240,7 @@ def test_checkpointed_activations_give_the_same_gradients(lm, precision):
             "gradient_checkpointing": is_checkpointed,
         }
         tuned = tuner(adapter, **parameters)
-        tuned = tuned.finetune(lm, sentences(), RandomState(0))
+        tuned = only(tuned.finetune(lm, sentences(), RandomState(0)))
         assert not tuned.model.is_activation_checkpointing
         return weights_of(tuned.model)
 
@@ -323,7 +324,7 @@ def test_large_models_get_an_adapter_and_small_ones_none(llama, monkeypatch):
     large = tuner("auto", learning_rate="auto", max_steps=1)
     whole = tuner(None, learning_rate="auto", max_steps=1)
 
-    tuned = large.finetune(llama, sentences(), RandomState(0))
+    tuned = only(large.finetune(llama, sentences(), RandomState(0)))
     whole.finetune(llama, sentences(), RandomState(0))
 
     assert (small.adapter_, small.learning_rate_) == (None, 1e-3)
@@ -397,7 +398,7 @@ def test_without_peft_the_way_out_is_said(llama, tmp_path, monkeypatch):
     ):
         with pytest.raises(ImportError, match=r"liftlearn\[lora\].*adapter=None"):
             act()
-    tuned = tuner(None).finetune(llama, sentences(), RandomState(0))
+    tuned = only(tuner(None).finetune(llama, sentences(), RandomState(0)))
     assert tuned.adapter is None
 
 
@@ -510,7 +511,7 @@ def test_a_pickle_leaves_out_weights_that_can_be_loaded_again(lm):
 
 
 def test_a_pickle_carries_weights_that_are_the_models_own(llama):
-    whole = tuner(None).finetune(llama, sentences(), RandomState(0))
+    whole = only(tuner(None).finetune(llama, sentences(), RandomState(0)))
     over_it = adapted(whole)
 
     for kept in (whole, over_it):
@@ -645,8 +646,10 @@ def test_a_second_stage_of_another_kind_merges_the_first(llama, tmp_path, adapte
     first = adapted(llama)
     before = scores_of(first)
 
-    alike = tuner(adapter, n_epochs=0).finetune(first, sentences(), RandomState(0))
-    second = tuner(adapter).finetune(first, sentences(), RandomState(0))
+    alike = only(
+        tuner(adapter, n_epochs=0).finetune(first, sentences(), RandomState(0))
+    )
+    second = only(tuner(adapter).finetune(first, sentences(), RandomState(0)))
 
     np.testing.assert_allclose(scores_of(alike), before, rtol=1e-4)
     np.testing.assert_array_equal(scores_of(first), before)
@@ -663,7 +666,7 @@ def test_a_second_stage_of_another_kind_merges_the_first(llama, tmp_path, adapte
 
 def test_two_threads_fit_adapters_at_once(llama):
     def scores(seed):
-        tuned = tuner(lora()).finetune(llama, sentences(), RandomState(seed))
+        tuned = only(tuner(lora()).finetune(llama, sentences(), RandomState(seed)))
         return scores_of(pickle.loads(pickle.dumps(tuned)))
 
     alone = [scores(seed) for seed in (1, 2)]

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
 from liftlearn import (
+    Ensemble,
     FineTuner,
     LabelDecoder,
     LanguageModel,
@@ -448,13 +449,14 @@ def test_a_class_weight_for_no_class_is_refused():
 
 
 class Watched(FineTuner):
-    """Tells how many rows were learnt, and the metric of the model it gives back."""
+    """Tells how many rows were left out, and the metric of the model on them."""
 
-    def finetune(self, lm, corpus, rng, *, monitor=None, verbose=0):
-        tuned = super().finetune(lm, corpus, rng, monitor=monitor, verbose=verbose)
-        self.n_rows_ = len(corpus)
-        self.metric_ = monitor(tuned)
-        return tuned
+    def finetune(self, lm, corpus, rng, *, metric, verbose=0):
+        members = super().finetune(lm, corpus, rng, metric=metric, verbose=verbose)
+        ((tuned, unseen),) = members
+        self.n_unseen_ = len(unseen)
+        self.metric_ = metric(tuned, unseen)
+        return members
 
 
 @BOTH_TASKS
@@ -477,7 +479,7 @@ def test_early_stopping_sets_rows_aside_and_keeps_the_best_weights(
 
     watched = estimator.finetuner_
     metrics = [epoch["monitored"] for epoch in watched.history_]
-    assert watched.n_rows_ == 18  # of 24
+    assert watched.n_unseen_ == 6  # of 24
     # Training rounds to float32, use does not.
     np.testing.assert_allclose(watched.metric_, max(metrics), rtol=1e-3)
     assert len(metrics) == min(12, np.argmax(metrics) + 1 + 2)
@@ -676,15 +678,47 @@ def test_an_encoder_of_ones_own_needs_fit_and_transform_only(gpt2_folder):
 class Lazy:
     """A fine-tuner of one's own, which gives back the model it was given."""
 
-    def finetune(self, lm, corpus, rng, *, monitor=None, verbose=0):
+    def finetune(self, lm, corpus, rng, *, metric, verbose):
         return lm
 
 
+class LazyStopper(Lazy):
+    """Its attributes are its own, whatever they are called."""
+
+    early_stopping, n_models, count_models, checkpoint_dir = True, 3, 3, "."
+
+
+class LazyMember(Lazy):
+    def finetune(self, lm, corpus, rng, *, metric, verbose):
+        return [(lm, None)]
+
+
+class LazyTwins(Lazy):
+    def finetune(self, lm, corpus, rng, *, metric, verbose):
+        assert metric(lm, corpus) <= 1
+        return ((lm, None), (lm, None))
+
+
+class LazyEnsemble(Lazy):
+    def finetune(self, lm, corpus, rng, *, metric, verbose):
+        return Ensemble((lm, lm))
+
+
+class LazyHalf(Lazy):
+    """Leaves rows out, which may tell a temperature."""
+
+    def finetune(self, lm, corpus, rng, *, metric, verbose):
+        return [(lm, corpus)]
+
+
 @BOTH_TASKS
-def test_a_finetuner_of_ones_own_needs_finetune_only(task):
+@pytest.mark.parametrize(
+    "finetuner", [Lazy, LazyStopper, LazyMember, LazyTwins, LazyEnsemble]
+)
+def test_a_finetuner_of_ones_own_needs_finetune_only(task, finetuner):
     estimator, table, target = problem(task)
 
-    estimator.set_params(finetuner=Lazy()).fit(table, target)
+    estimator.set_params(finetuner=finetuner()).fit(table, target)
 
     untuned = clone(estimator).set_params(finetuner=FineTuner(n_epochs=0))
     np.testing.assert_allclose(
@@ -692,6 +726,18 @@ def test_a_finetuner_of_ones_own_needs_finetune_only(task):
         outputs(untuned.fit(table, target), table),
         rtol=1e-9,
     )
+
+
+@BOTH_TASKS
+def test_rows_that_a_finetuner_of_ones_own_left_out_are_used(task):
+    estimator, table, target = problem(task)
+    plain = clone(estimator).set_params(finetuner=Lazy()).fit(table, target)
+
+    estimator.set_params(finetuner=LazyHalf()).fit(table, target)
+
+    temperature = vars(estimator.decoder_).get("temperature_")
+    is_other = temperature != vars(plain.decoder_).get("temperature_")
+    assert is_other == (task == "classes")
 
 
 def test_a_bar_is_shown_only_if_asked_for(capsys):

@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import only
 from numpy.random import RandomState
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from transformers.utils import logging as transformers_logging
 
 from liftlearn import FineTuner, LabelDecoder, LanguageModel, NumberDecoder, RowEncoder
 from liftlearn._corpus import Corpus
-from liftlearn._finetuner._progress import Clock
+from liftlearn._finetuner._progress import Clock, Epoch
 from liftlearn._language_model import AnswerScorer
 
 
@@ -72,13 +74,13 @@ def are_equal(weights, others):
 
 
 class MetricsInTurn:
-    """Stands in for a monitor: gives listed metrics and keeps the weights it saw."""
+    """Stands in for a metric: gives listed values and keeps the weights it saw."""
 
     def __init__(self, metrics):
         self.metrics = iter(metrics)
         self.seen = []
 
-    def __call__(self, lm):
+    def __call__(self, lm, rows):
         self.seen.append(weights_of(lm))
         return next(self.metrics)
 
@@ -93,7 +95,7 @@ def test_the_loss_falls(request, family, constrained):
     settings = {"n_epochs": 5, "batch_size": 5, "learning_rate": 0.01}
     tuner = FineTuner(**settings, constrained=constrained)
 
-    tuned = tuner.finetune(lm, corpus, RandomState(0))
+    tuned = only(tuner.finetune(lm, corpus, RandomState(0)))
 
     losses = [epoch["loss"] for epoch in tuner.history_]
     assert losses[-1] < 0.5 * losses[0]
@@ -108,7 +110,7 @@ def test_a_number_is_learnt_to_the_grids_precision():
     corpus = Corpus(encoder, decoder.answers_, table, y, np.ones(40))
     tuner = FineTuner(n_epochs=40, batch_size=20, learning_rate=3e-3)
 
-    tuned = tuner.finetune(LanguageModel.load(), corpus, RandomState(0))
+    tuned = only(tuner.finetune(LanguageModel.load(), corpus, RandomState(0)))
 
     points = decoder.predict(tuned, prompts_of(corpus))
     np.testing.assert_allclose(points, y, atol=0.5)
@@ -147,7 +149,7 @@ def test_unconstrained_the_first_loss_is_that_of_all_texts(llama):
 def test_without_steps_the_model_stays_as_it_was(llama, stop):
     tuner = FineTuner(**stop)
 
-    tuned = tuner.finetune(llama, sentences(6), RandomState(0))
+    tuned = only(tuner.finetune(llama, sentences(6), RandomState(0)))
 
     assert are_equal(weights_of(tuned), weights_of(llama))
     assert tuner.history_ == []
@@ -159,7 +161,7 @@ def test_a_single_answer_trains_nothing(llama, constrained):
     corpus = sentences(6, target=np.array(["a"] * 6))
     tuner = FineTuner(constrained=constrained)
 
-    tuned = tuner.finetune(llama, corpus, RandomState(0))
+    tuned = only(tuner.finetune(llama, corpus, RandomState(0)))
 
     assert are_equal(weights_of(tuned), weights_of(llama))
     assert tuner.n_steps_ == 0
@@ -170,7 +172,7 @@ def test_the_base_model_is_never_changed():
     lm = LanguageModel.load()
     before = weights_of(lm)
 
-    tuned = FineTuner(max_steps=3).finetune(lm, sentences(20), RandomState(0))
+    tuned = only(FineTuner(max_steps=3).finetune(lm, sentences(20), RandomState(0)))
 
     assert LanguageModel.load().model is lm.model
     assert are_equal(weights_of(lm), before)
@@ -182,7 +184,7 @@ def test_the_base_model_is_never_changed():
 def test_the_tuned_model_is_ready_to_score():
     lm = LanguageModel.load()
 
-    tuned = FineTuner(max_steps=1).finetune(lm, sentences(6), RandomState(0))
+    tuned = only(FineTuner(max_steps=1).finetune(lm, sentences(6), RandomState(0)))
 
     assert tuned.model.dtype == lm.model.dtype == torch.float64
     assert not tuned.model.training
@@ -192,7 +194,7 @@ def test_the_tuned_model_is_ready_to_score():
 def test_one_seed_gives_one_model(gpt2):
     def tuned(seed):
         tuner = FineTuner(n_epochs=2, batch_size=4)
-        return weights_of(tuner.finetune(gpt2, sentences(10), RandomState(seed)))
+        return weights_of(only(tuner.finetune(gpt2, sentences(10), RandomState(seed))))
 
     assert are_equal(tuned(0), tuned(0))  # with the dropout of GPT-2
     assert not are_equal(tuned(0), tuned(1))
@@ -325,6 +327,14 @@ def test_steps_by_table_are_bounded_by_the_tokens_they_read(
     assert tuner.max_steps_ == math.ceil(budget / (batch_size * length)) > 120
 
 
+@pytest.fixture
+def untrained(monkeypatch):
+    """Let members take no time, and never be found alike."""
+    monkeypatch.setattr("liftlearn._finetuner._loop.Training.run", lambda *_: True)
+    monkeypatch.setattr("liftlearn._finetuner._tuner.agree", lambda _: False)
+
+
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(
     ("parameters", "n_rows", "n_models"),
     [
@@ -337,9 +347,14 @@ def test_steps_by_table_are_bounded_by_the_tokens_they_read(
     ],
 )
 def test_models_are_counted(llama, parameters, n_rows, n_models):
-    assert FineTuner(**parameters).count_models(llama, sentences(n_rows)) == n_models
+    tuner = FineTuner(**parameters)
+
+    members = tuner.finetune(llama, sentences(n_rows), RandomState(0))
+
+    assert len(members) == tuner.n_models_ == n_models
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(
     ("n_rows", "dropout", "budget"),
     [
@@ -359,11 +374,12 @@ def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(
     tuner = FineTuner(n_models="by_table", n_epochs=budget // (2 * tokens))
     tuner.set_params(batch_size=1)
 
-    assert tuner.count_models(llama, corpus) == 2
+    assert len(tuner.finetune(llama, corpus, RandomState(0))) == 2
     tuner.set_params(n_epochs=tuner.n_epochs + 1)
-    assert tuner.count_models(llama, corpus) == 1
+    assert len(tuner.finetune(llama, corpus, RandomState(0))) == 1
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(
     ("n_rows", "early_stopping", "fraction"),
     [(500, False, 0.2), (2000, False, 0.05), (2000, True, 0.2)],
@@ -372,70 +388,108 @@ def test_validation_fraction_by_table_is_a_hundred_rows_at_most(
     llama, n_rows, early_stopping, fraction
 ):
     tuner = FineTuner(
-        validation_fraction="by_table", early_stopping=early_stopping, n_epochs=1
+        validation_fraction="by_table", early_stopping=early_stopping, n_models=2
     )
+    metric = MetricsInTurn([])
 
-    tuner.count_models(llama, sentences(n_rows))
+    members = tuner.finetune(llama, sentences(n_rows), RandomState(0), metric=metric)
 
     assert tuner.validation_fraction_ == fraction
+    n_unseen = [0 if rows is None else len(rows) for _, rows in members]
+    assert n_unseen == [fraction * n_rows, early_stopping * fraction * n_rows]
 
 
-def test_copies_add_to_one_history_and_share_the_time(llama):
-    tuner = FineTuner(n_epochs=2, max_time=1e9)
+def test_members_add_to_one_history_and_share_the_time(llama):
+    tuner = FineTuner(n_epochs=2, n_models=2, max_time=1e9)
 
-    for turn in [(0, 2), (1, 2)]:
-        tuner.finetune(llama, sentences(10), RandomState(0), turn=turn)
+    tuner.finetune(llama, sentences(10), RandomState(0))
 
     assert [epoch["model"] for epoch in tuner.history_] == [0, 0, 1, 1]
     assert tuner.n_models_ == 2
     tuner.set_params(max_time=1e-9)
     with pytest.warns(ConvergenceWarning, match="max_time=1e-09 seconds"):
-        tuner.finetune(llama, sentences(10), RandomState(0), turn=(0, 2))
+        tuner.finetune(llama, sentences(10), RandomState(0))
 
 
-def test_copies_keep_their_checkpoints_apart(llama, tmp_path):
-    tuner = FineTuner(max_steps=4, checkpoint_dir=tmp_path, checkpoint_every=2)
-    metrics = MetricsInTurn([])  # training ends amid: there is none to give
+def test_a_second_call_of_finetune_knows_nothing_of_the_first(llama, tmp_path):
+    numbers = replace(sentences(10, np.zeros(10, int)), answers=GRID)
+    used = FineTuner(max_steps="by_table", n_epochs=4, n_models=2)
+    with pytest.raises(KeyboardInterrupt):
+        used.set_params(checkpoint_dir=tmp_path).finetune(
+            llama, numbers, RandomState(0), metric=interrupting
+        )
+    used.set_params(checkpoint_dir=None)
+    used.finetune(llama, numbers, RandomState(0), metric=MetricsInTurn([-1.0, -2.0]))
+    assert used.short_schedule_
+    fresh = clone(used)
 
-    for turn in [(0, 2), (1, 2)]:
+    def tuned(tuner):
+        members = tuner.finetune(llama, numbers, RandomState(1))
+        told = [{**epoch, "seconds": 0} for epoch in tuner.history_]
+        settled = {**vars(tuner), "history_": told}
+        return settled, [weights_of(lm) for lm, _ in members]
+
+    settled, weights = tuned(used)
+    expected, others = tuned(fresh)
+    assert settled == expected
+    assert not settled["short_schedule_"]
+    assert all(map(are_equal, weights, others))
+
+
+def interrupting(lm, rows):
+    raise KeyboardInterrupt
+
+
+def test_early_stopping_without_a_metric_is_refused(llama):
+    with pytest.raises(ValueError, match=r"early_stopping=True needs a metric"):
+        FineTuner(early_stopping=True).finetune(llama, sentences(8), RandomState(0))
+
+
+def test_members_keep_their_checkpoints_apart(llama, tmp_path):
+    tuner = FineTuner(max_steps=4, n_models=2, early_stopping=True)
+    tuner.set_params(checkpoint_dir=tmp_path, checkpoint_every=2)
+    options = {"validation_fraction": 0.5}
+    tuner.set_params(**options)
+    names = []
+
+    def tune(metrics):
+        def metric(lm, rows):
+            names.append(sorted(path.parent.name for path in tmp_path.rglob("*.saf*")))
+            return next(values)
+
+        values = iter(metrics)
+        return tuner.finetune(llama, sentences(32), RandomState(0), metric=metric)
+
+    for metrics in ([0.1], [0.2, 0.3]):  # the second goes on with the second member
         with pytest.raises(StopIteration):
-            tuner.finetune(
-                llama, sentences(16), RandomState(0), monitor=metrics, turn=turn
-            )
+            tune(metrics)
+    tune([0.4, 0.5])
 
-    written = [path.parent.name for path in tmp_path.rglob("*.safetensors")]
-    assert sorted(written) == ["0", "1"]
-    for turn in [(0, 2), (1, 2)]:
-        metrics = MetricsInTurn([1.0, 2.0])
-        tuner.finetune(llama, sentences(16), RandomState(0), monitor=metrics, turn=turn)
-    tuner.clear_checkpoints()
+    assert names[0] == names[1] == ["0"]
+    assert names[-1] == ["0", "1"]
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("metrics", "is_brief"), [([-1.0, -1.1], True), ([-1.0, -1.04], False)]
+    ("metrics", "is_short"), [([-1.0, -1.1], True), ([-1.0, -1.04], False)]
 )
-def test_numbers_are_learnt_briefly_where_that_is_much_better(llama, metrics, is_brief):
+def test_numbers_are_learnt_briefly_where_that_is_much_better(llama, metrics, is_short):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
-    tuner = FineTuner(max_steps="by_table", n_epochs=8, batch_size=5)
-    judge = MetricsInTurn(metrics)
+    tuner = FineTuner(max_steps="by_table", n_epochs=8, batch_size=5, n_models=2)
+    metric = MetricsInTurn(metrics)
 
-    first = tuner.finetune(llama, corpus, RandomState(0), turn=(0, 2), judge=judge)
+    first, _ = tuner.finetune(llama, corpus, RandomState(0), metric=metric)
 
-    assert tuner.is_brief_ is is_brief
-    assert are_equal(weights_of(first), judge.seen[0 if is_brief else 1])
-    assert not are_equal(judge.seen[0], judge.seen[1])
-    n_steps = 4 if is_brief else 16
-    assert tuner.n_steps_ == n_steps
-    tuner.finetune(llama, corpus, RandomState(0), turn=(1, 2))
+    assert tuner.short_schedule_ is is_short
+    assert are_equal(weights_of(first.lm), metric.seen[0 if is_short else 1])
+    assert not are_equal(metric.seen[0], metric.seen[1])
+    n_steps = 4 if is_short else 16
     assert tuner.n_steps_ == n_steps
     assert [epoch["model"] for epoch in tuner.history_].count(0) == n_steps / 2
     assert [epoch["model"] for epoch in tuner.history_].count(1) == n_steps / 2
-    tuner.finetune(llama, corpus, RandomState(0))  # another fit
-    assert tuner.n_steps_ == 16
 
 
-def test_what_is_tried_briefly_shares_the_time_of_its_copy(llama, monkeypatch):
+def test_what_is_tried_briefly_shares_the_time_of_its_member(llama, monkeypatch):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
     given = []
 
@@ -444,11 +498,10 @@ def test_what_is_tried_briefly_shares_the_time_of_its_copy(llama, monkeypatch):
         return Clock(n_steps, None)
 
     monkeypatch.setattr("liftlearn._finetuner._tuner.Clock", clock)
-    tuner = FineTuner(max_steps="by_table", n_epochs=1, max_time=8.0)
-    judge = MetricsInTurn([-1.0, -1.0])
+    tuner = FineTuner(max_steps="by_table", n_epochs=1, max_time=8.0, n_models=2)
+    metric = MetricsInTurn([-1.0, -1.0])
 
-    tuner.finetune(llama, corpus, RandomState(0), turn=(0, 2), judge=judge)
-    tuner.finetune(llama, corpus, RandomState(0), turn=(1, 2))
+    tuner.finetune(llama, corpus, RandomState(0), metric=metric)
 
     assert given == [1.0, 3.0, 4.0]
 
@@ -460,36 +513,46 @@ def test_labels_and_steps_that_are_given_are_not_learnt_briefly(
     corpus = sentences(10)
     if answers is GRID:
         corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
-    judge = MetricsInTurn([])
+    metric = MetricsInTurn([])
 
-    FineTuner(max_steps=max_steps, n_epochs=1).finetune(
-        llama, corpus, RandomState(0), turn=(0, 2), judge=judge
+    FineTuner(max_steps=max_steps, n_epochs=1, n_models=2).finetune(
+        llama, corpus, RandomState(0), metric=metric
     )
 
-    assert not judge.seen
+    assert not metric.seen
 
 
-def test_a_brief_copy_keeps_its_checkpoint_apart(llama, tmp_path):
+def test_a_short_member_keeps_its_checkpoint_apart(llama, tmp_path, monkeypatch):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
-    tuner = FineTuner(
-        max_steps="by_table", n_epochs=8, checkpoint_dir=tmp_path, checkpoint_every=1
-    )
-    turn, written = (0, 2), []
+    tuner = FineTuner(max_steps="by_table", n_epochs=8, n_models=2)
+    tuner.set_params(checkpoint_dir=tmp_path, checkpoint_every=1)
+    written, n_taken = [], []
 
-    def interrupt(lm):
-        written.extend(path.parent.name for path in tmp_path.rglob("*.safetensors"))
+    def interrupt(lm, rows):
+        written.append(sorted(path.parent.name for path in tmp_path.rglob("*.saf*")))
         raise KeyboardInterrupt
 
-    options = {"turn": turn, "judge": MetricsInTurn([-1.0, -2.0])}
-    for _ in range(2):  # the second goes on in the brief copy's folder
+    monkeypatch.setattr(Epoch, "add", counting(Epoch.add, n_taken))
+    for _ in range(2):  # the second finds both done
         with pytest.raises(KeyboardInterrupt):
-            tuner.finetune(llama, corpus, RandomState(0), monitor=interrupt, **options)
-    assert written == ["0-brief", "0-brief"]
-    tuner.finetune(llama, corpus, RandomState(0), **options)
-    tuner.clear_checkpoints()
+            tuner.finetune(llama, corpus, RandomState(0), metric=interrupt)
+        n_first = len(n_taken)
+        n_taken.clear()
+    assert written == [["0", "0-short"]] * 2
+    assert n_first == 0
+    metric = MetricsInTurn([-1.0, -2.0])
+    tuner.finetune(llama, corpus, RandomState(0), metric=metric)
 
-    assert tuner.is_brief_
+    assert tuner.short_schedule_
     assert not list(tmp_path.iterdir())
+
+
+def counting(function, calls):
+    def counted(*args):
+        calls.append(args)
+        return function(*args)
+
+    return counted
 
 
 def test_history_tells_of_each_epoch(llama):
@@ -556,7 +619,7 @@ def test_accumulated_batches_learn_what_one_large_batch_learns(llama, n_rows):
 
     def tuned(**parameters):
         tuner = FineTuner(n_epochs=4, max_steps=4, **parameters)
-        return tuner.finetune(llama, corpus, RandomState(0)), tuner
+        return only(tuner.finetune(llama, corpus, RandomState(0))), tuner
 
     whole, tuner = tuned(batch_size=12)
     parts, same = tuned(batch_size=4, gradient_accumulation_steps=3)
@@ -574,7 +637,7 @@ def test_settings_of_one_fit_do_not_reach_the_next(llama):
 
     def tuned():
         tuner = FineTuner(n_epochs=2, batch_size=4)
-        return weights_of(tuner.finetune(llama, corpus, RandomState(0)))
+        return weights_of(only(tuner.finetune(llama, corpus, RandomState(0))))
 
     before = tuned()
     FineTuner(
@@ -599,7 +662,7 @@ def test_what_is_auto_is_settled_and_stored(llama):
 def test_clipped_gradients_and_decay_reach_the_optimizer(llama):
     def change(**parameters):
         tuner = FineTuner(max_steps=1, learning_rate=0.01, **parameters)
-        tuned = weights_of(tuner.finetune(llama, sentences(4), RandomState(0)))
+        tuned = weights_of(only(tuner.finetune(llama, sentences(4), RandomState(0))))
         before = weights_of(llama)
         return sum((tuned[name] - before[name]).abs().sum() for name in before).item()
 
@@ -662,7 +725,7 @@ def test_without_time_nothing_is_trained_and_a_warning_says_so(llama):
     tuner = FineTuner(n_epochs=3, batch_size=4, max_time=1e-9)
 
     with pytest.warns(ConvergenceWarning, match=r"max_time=1e-09 .* 0 of 6 steps"):
-        tuned = tuner.finetune(llama, sentences(8), RandomState(0))
+        tuned = only(tuner.finetune(llama, sentences(8), RandomState(0)))
 
     assert tuner.n_steps_ == 0
     assert are_equal(weights_of(tuned), weights_of(llama))
@@ -715,29 +778,30 @@ def test_time_to_spare_changes_nothing_and_warns_of_nothing(llama):
 
 
 def test_early_stopping_keeps_the_best_weights(llama):
-    monitor = MetricsInTurn([0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9])
-    tuner = FineTuner(n_epochs=20, batch_size=4, n_iter_no_change=3)
+    metric = MetricsInTurn([0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9])
+    tuner = FineTuner(n_epochs=20, batch_size=4, early_stopping=True)
+    tuner.set_params(n_iter_no_change=3)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tuned = tuner.finetune(llama, sentences(8), RandomState(0), monitor=monitor)
+        tuned = only(tuner.finetune(llama, sentences(8), RandomState(0), metric=metric))
 
     # The second metric is the best; three follow that are not better.
     monitored = [epoch["monitored"] for epoch in tuner.history_]
     assert monitored == [0.1, 0.5, 0.4, 0.5, 0.3]
     assert tuner.n_steps_ == 10
-    assert are_equal(weights_of(tuned), monitor.seen[1])
-    assert not are_equal(weights_of(tuned), monitor.seen[-1])
+    assert are_equal(weights_of(tuned), metric.seen[1])
+    assert not are_equal(weights_of(tuned), metric.seen[-1])
 
 
 def test_the_best_weights_are_kept_without_an_early_stop(llama):
-    monitor = MetricsInTurn([-3.0, -1.0, -2.0])
-    tuner = FineTuner(n_epochs=3, batch_size=4)
+    metric = MetricsInTurn([-3.0, -1.0, -2.0])
+    tuner = FineTuner(n_epochs=3, batch_size=4, early_stopping=True)
 
-    tuned = tuner.finetune(llama, sentences(8), RandomState(0), monitor=monitor)
+    tuned = only(tuner.finetune(llama, sentences(8), RandomState(0), metric=metric))
 
     assert len(tuner.history_) == 3
-    assert are_equal(weights_of(tuned), monitor.seen[1])
+    assert are_equal(weights_of(tuned), metric.seen[1])
 
 
 def test_what_all_rows_begin_with_is_learnt_as_if_each_read_it(llama, monkeypatch):
@@ -748,10 +812,10 @@ def test_what_all_rows_begin_with_is_learnt_as_if_each_read_it(llama, monkeypatc
         lambda _, inputs: before.append(inputs[0].numel())
     )
     with hook:
-        whole = tuner.finetune(llama, corpus, RandomState(0))
+        whole = only(tuner.finetune(llama, corpus, RandomState(0)))
         n_whole = sum(before)
         monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
-        parted = tuner.finetune(llama, corpus, RandomState(0))
+        parted = only(tuner.finetune(llama, corpus, RandomState(0)))
 
     assert sum(before) - n_whole < 0.6 * n_whole
     for name, weight in weights_of(parted).items():
@@ -777,16 +841,17 @@ def test_short_rows_in_bf16_go_without_the_fused_attention(
     assert ("flash_attention" in names) == is_fused
 
 
-def test_a_monitor_may_score_while_training_goes_on(gpt2):
+def test_a_metric_may_score_while_training_goes_on(gpt2):
     corpus = one_answer(8)
     losses = []
 
-    def monitor(lm):
+    def metric(lm, rows):
         losses.append(own_loss(lm, corpus))
         return -losses[-1]
 
     tuner = FineTuner(n_epochs=4, batch_size=4, learning_rate=0.01)
-    tuned = tuner.finetune(gpt2, corpus, RandomState(0), monitor=monitor)
+    tuner.set_params(early_stopping=True)
+    tuned = only(tuner.finetune(gpt2, corpus, RandomState(0), metric=metric))
 
     assert own_loss(tuned, corpus) == pytest.approx(min(losses), abs=1e-6)
     assert losses[-1] < losses[0]
@@ -794,24 +859,22 @@ def test_a_monitor_may_score_while_training_goes_on(gpt2):
 
 @pytest.mark.parametrize("gradient_accumulation_steps", [1, 3])
 def test_after_an_interrupt_the_next_fit_is_as_ever(gpt2, gradient_accumulation_steps):
-    def interrupt(lm):
-        raise KeyboardInterrupt
-
-    def tuned(monitor=None):
+    def tuned(metric=None):
         tuner = FineTuner(
             n_epochs=2,
             batch_size=4,
             gradient_accumulation_steps=gradient_accumulation_steps,
+            early_stopping=metric is not None,
         )
         return weights_of(
-            tuner.finetune(gpt2, sentences(8), RandomState(0), monitor=monitor)
+            only(tuner.finetune(gpt2, sentences(8), RandomState(0), metric=metric))
         )
 
     before, base = tuned(), weights_of(gpt2)
     torch_state = torch.get_rng_state()
 
     with pytest.raises(KeyboardInterrupt):
-        tuned(interrupt)
+        tuned(interrupting)
 
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert are_equal(weights_of(gpt2), base)
@@ -863,8 +926,12 @@ def global_state():
 def test_no_global_state_is_changed(llama_folder, tmp_path):
     def load_tune_score_and_save():
         lm = LanguageModel.load(llama_folder)
-        tuner = FineTuner(max_steps=2, mixed_precision="bf16")
-        tuned = tuner.finetune(lm, sentences(8), RandomState(0), monitor=lambda lm: 0.0)
+        tuner = FineTuner(max_steps=2, mixed_precision="bf16", early_stopping=True)
+        tuned = only(
+            tuner.finetune(
+                lm, sentences(8), RandomState(0), metric=lambda lm, rows: 0.0
+            )
+        )
         scores_of(tuned, sentences(8))
         tuned.save(tmp_path)
         LanguageModel.load(tmp_path)
@@ -880,7 +947,7 @@ def test_no_global_state_is_changed(llama_folder, tmp_path):
 def test_two_threads_fit_at_once(llama):
     def tuned(seed):
         tuner = FineTuner(n_epochs=2, batch_size=4, gradient_accumulation_steps=seed)
-        return weights_of(tuner.finetune(llama, sentences(10), RandomState(seed)))
+        return weights_of(only(tuner.finetune(llama, sentences(10), RandomState(seed))))
 
     alone = {seed: tuned(seed) for seed in (1, 2)}
     together = {}
@@ -904,7 +971,7 @@ def test_mixed_precision_learns_and_stays_finite(gpt2, mixed_precision):
     settings = {"n_epochs": 4, "batch_size": 5, "learning_rate": 0.01}
     tuner = FineTuner(**settings, mixed_precision=mixed_precision)
 
-    tuned = tuner.finetune(gpt2, corpus, RandomState(0))
+    tuned = only(tuner.finetune(gpt2, corpus, RandomState(0)))
 
     assert all(np.isfinite(epoch["loss"]) for epoch in tuner.history_)
     assert all(weight.isfinite().all() for weight in tuned.model.parameters())

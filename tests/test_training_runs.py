@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
+from conftest import only
 from numpy.random import RandomState
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -65,9 +66,9 @@ def jittered(n_rows, n_times=1000):
 
 
 class Metrics:
-    """Stands in for a monitor: a metric that falls and rises with the weights."""
+    """A metric that falls and rises with the weights."""
 
-    def __call__(self, lm):
+    def __call__(self, lm, rows):
         return lm.model.get_input_embeddings().weight.sum().item() * 1000 % 1
 
 
@@ -86,12 +87,10 @@ class Metrics:
     ],
 )
 def test_a_resumed_fit_is_an_unbroken_one(gpt2, tmp_path, parameters, n_times):
-    monitor = Metrics() if parameters.get("early_stopping") else None
-
     def tuned(folder, n_times):
         tuner = FineTuner(**SETTINGS, **parameters, checkpoint_dir=folder)
         rng = RandomState(0)
-        lm = tuner.finetune(gpt2, jittered(40, n_times), rng, monitor=monitor)
+        lm = only(tuner.finetune(gpt2, jittered(40, n_times), rng, metric=Metrics()))
         return lm, tuner, rng
 
     with pytest.raises(KeyboardInterrupt):
@@ -190,13 +189,14 @@ def test_a_fit_that_ends_leaves_the_folder_to_the_next(gpt2, tmp_path):
 
 
 def test_fits_that_share_a_folder_do_not_overwrite_each_other(gpt2, tmp_path):
-    def meanwhile(lm):
+    def meanwhile(lm, rows):
         cut(gpt2, tmp_path, seed=1)
         return 0.0
 
     tuner = FineTuner(**SETTINGS, checkpoint_dir=tmp_path, checkpoint_every=25)
+    tuner.set_params(early_stopping=True)
     with pytest.raises(ValueError, match=r"other random_state.* one fit at a time"):
-        tuner.finetune(gpt2, jittered(40), RandomState(0), monitor=meanwhile)
+        tuner.finetune(gpt2, jittered(40), RandomState(0), metric=meanwhile)
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
@@ -286,7 +286,7 @@ def values_and_tensors():
 
 def test_fits_that_are_alike_may_share_a_folder(tmp_path):
     def write(i):
-        checkpoint = Checkpoint(tmp_path, {"parameters": {}}, is_copy=True)
+        checkpoint = Checkpoint(tmp_path, {"parameters": {}}, "0")
         for _ in range(20):
             checkpoint.write(*values_and_tensors())
             values, tensors = checkpoint.read()
@@ -297,15 +297,17 @@ def test_fits_that_are_alike_may_share_a_folder(tmp_path):
     with ThreadPoolExecutor(4) as threads:
         checkpoints = list(threads.map(write, range(4)))
 
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    folder = tmp_path / "0"
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.safetensors"]
     for checkpoint in checkpoints:
         checkpoint.remove()
-    assert not tmp_path.exists()
+    assert not folder.exists()
+    assert tmp_path.exists()
 
 
 def test_tidying_up_leaves_what_is_not_its_own(tmp_path):
     folder = tmp_path / "0"
-    copy = Checkpoint(folder, {"parameters": {}}, is_copy=True)
+    copy = Checkpoint(tmp_path, {"parameters": {}}, "0")
     copy.write(*values_and_tensors())
     (folder / ".DS_Store").write_text("mine")
 
@@ -313,7 +315,7 @@ def test_tidying_up_leaves_what_is_not_its_own(tmp_path):
 
     assert [path.name for path in folder.iterdir()] == [".DS_Store"]
     copy.write(*values_and_tensors())
-    other = Checkpoint(folder, {"parameters": {"a": "1"}}, is_copy=True)
+    other = Checkpoint(tmp_path, {"parameters": {"a": "1"}}, "0")
     (folder / "checkpoint.safetensors").unlink()
     other.write(*values_and_tensors())
     copy.remove()
@@ -369,7 +371,7 @@ corpus.encoder.__class__ = Killed
 corpus.encoder.cut_after(int(sys.argv[4]))
 tuner = FineTuner(**SETTINGS, checkpoint_dir=sys.argv[3], checkpoint_every=7)
 lm = LanguageModel.load(sys.argv[2])
-tuner.finetune(lm, corpus, RandomState(0)).save(sys.argv[5])
+only(tuner.finetune(lm, corpus, RandomState(0))).save(sys.argv[5])
 """
 
 
@@ -387,8 +389,8 @@ def test_a_killed_process_is_resumed_to_the_same_weights(gpt2_folder, tmp_path):
     assert run(1000) == 0
 
     tuner = FineTuner(**SETTINGS)
-    unbroken = tuner.finetune(
-        LanguageModel.load(gpt2_folder), jittered(40), RandomState(0)
+    unbroken = only(
+        tuner.finetune(LanguageModel.load(gpt2_folder), jittered(40), RandomState(0))
     )
     resumed = LanguageModel.load(tmp_path / "tuned")
     assert are_equal(weights_of(resumed), weights_of(unbroken))
@@ -414,7 +416,7 @@ def test_long_batches_are_read_in_passes_of_bounded_size(llama_folder, monkeypat
 
     def tuned():
         tuner = FineTuner(n_epochs=2, batch_size=10, gradient_accumulation_steps=2)
-        return tuner.finetune(lm, corpus, RandomState(0)), tuner
+        return only(tuner.finetune(lm, corpus, RandomState(0))), tuner
 
     whole, tuner = tuned()
     monkeypatch.setattr("liftlearn._finetuner._progress._PASS_TOKENS", 100)
@@ -444,22 +446,22 @@ def test_a_row_longer_than_a_pass_is_a_pass(llama_folder, monkeypatch):
 
 
 def test_out_of_memory_names_the_parameters_to_lower(gpt2):
-    def too_large(lm):
+    def too_large(lm, rows):
         return torch.zeros(2**50).sum().item()
 
     with pytest.raises(MemoryError, match=r"batch_size=8\. Lower batch_size"):
-        FineTuner(n_epochs=1).finetune(
-            gpt2, sentences(4), RandomState(0), monitor=too_large
+        FineTuner(n_epochs=1, early_stopping=True).finetune(
+            gpt2, sentences(4), RandomState(0), metric=too_large
         )
 
 
 def test_other_errors_stay_as_they_are(gpt2):
-    def broken(lm):
+    def broken(lm, rows):
         raise RuntimeError("of its own")
 
     with pytest.raises(RuntimeError, match="of its own"):
-        FineTuner(n_epochs=1).finetune(
-            gpt2, sentences(4), RandomState(0), monitor=broken
+        FineTuner(n_epochs=1, early_stopping=True).finetune(
+            gpt2, sentences(4), RandomState(0), metric=broken
         )
 
 
@@ -485,7 +487,7 @@ def test_accelerate_is_the_users_own_after_a_fit(gpt2):
 def test_a_fit_is_the_same_beside_a_users_accelerator(gpt2):
     def tuned():
         tuner = FineTuner(max_steps=2)
-        return weights_of(tuner.finetune(gpt2, sentences(4), RandomState(0)))
+        return weights_of(only(tuner.finetune(gpt2, sentences(4), RandomState(0))))
 
     before = tuned()
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)

@@ -171,7 +171,7 @@ class Silent:
     def fit(self, X, y=None):
         return self
 
-    def finetune(self, lm, corpus, rng, *, monitor=None, verbose=0):
+    def finetune(self, lm, corpus, rng, *, metric, verbose):
         return None
 
     def predict_proba(self, lm, prompts):
@@ -189,6 +189,39 @@ class Forgetful(Silent):
 class Short(Silent):
     def transform(self, X):
         return ["a"]
+
+
+class Gives(FineTuner):
+    """A fine-tuner that makes something of the members."""
+
+    def __init__(self, made=None):
+        super().__init__(max_steps=1)
+        self.made = made
+
+    def finetune(self, *args, **options):
+        return self.made(super().finetune(*args, **options))
+
+
+GIVEN = {
+    "no members": lambda members: [],
+    "models without what they left out": lambda members: [members[0].lm],
+    "a model and half a pair": lambda members: [*members, (members[0].lm,)],
+    "rows for a corpus": lambda members: [(members[0].lm, X)],
+    "pairs the wrong way round": lambda members: [(None, members[0].lm)],
+    "a class": lambda members: LanguageModel,
+    "a member of a class": lambda members: [(LanguageModel, None)],
+    "one member": lambda members: members[0],
+    "a dict": lambda members: {"lm": members[0].lm},
+    "a text": lambda members: "model",
+    "an iterator": iter,
+    "a number": lambda members: 1.0,
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_a_finetuner_may_return_is_told(case):
+    with pytest.raises(TypeError, match=r"a pair for each of several.* Gives returned"):
+        classifier(finetuner=Gives(GIVEN[case])).fit(X, LABELS)
 
 
 def with_part(**part):

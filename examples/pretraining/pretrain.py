@@ -317,10 +317,10 @@ def _tuned(
     """Return the model tuned on a table, and each epoch's loss."""
     tuner = FineTuner(**{
         **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000,
-        "constrained": constrained,
+        "n_models": 1, "constrained": constrained,
     })  # fmt: skip
-    tuned = tuner.finetune(lm, corpus, rng)
-    return tuned, [epoch["loss"] for epoch in tuner.history_]
+    (member,) = tuner.finetune(lm, corpus, rng)
+    return member.lm, [epoch["loss"] for epoch in tuner.history_]
 
 
 def _weights(lm: LanguageModel) -> Weights:

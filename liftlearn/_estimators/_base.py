@@ -14,12 +14,23 @@ import numpy as np
 import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._corpus import Corpus
-from liftlearn._estimators._members import Monitor, tune_members
+from liftlearn._decoder import Prompts
+from liftlearn._estimators._parts import (
+    CalibratedDecoder,
+    Decoder,
+    Encoder,
+    Tuner,
+    fitted_decoder,
+    fitted_encoder,
+    members_of,
+    sentences,
+    wordings,
+)
 from liftlearn._finetuner import share_stream
 from liftlearn._language_model import Ensemble, LanguageModel
 from liftlearn._saving import save_fitted
@@ -28,7 +39,6 @@ from liftlearn._validation import (
     HasMethods,
     Interval,
     check_number,
-    unchecked,
     weights_in_proportion,
 )
 
@@ -41,6 +51,11 @@ class LIFT(BaseEstimator):
 
     _parts: ClassVar[dict[str, type[BaseEstimator]]]
     _task: ClassVar[str]
+
+    encoder_: Encoder
+    finetuner_: Tuner
+    decoder_: Decoder
+    language_model_: LanguageModel | Ensemble
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, PathLike, None],
@@ -174,39 +189,38 @@ class LIFT(BaseEstimator):
         self, table: pd.DataFrame, y: Any, target: NDArray[Any], weight: NDArray[Any]
     ) -> None:
         """Make the parts and run them in order."""
+        # 1. What the fit starts from.
         rng = _stream(self.random_state)
         share_stream(rng, self.device)
         pretrained = LanguageModel.load(self.model, device=self.device)
         encoder, finetuner, decoder = self._chosen_parts(pretrained)
+        # 2. What is to be learnt, and how it is written.
         rows, weight = _distinct_rows(table, target, weight)
-        self.decoder_ = _fitted_decoder(decoder, target[rows], weight)
-        named = pd.Series(target[rows], name=getattr(y, "name", None))
-        options = _weight_option(encoder, weight)
-        self.encoder_ = unchecked(encoder.fit)(table.iloc[rows], named, **options)
+        table, target = table.iloc[rows], target[rows]
+        self.decoder_ = fitted_decoder(decoder, target, weight)
+        named = pd.Series(target, name=getattr(y, "name", None))
+        self.encoder_ = fitted_encoder(encoder, table, named, weight)
         answers = self.decoder_.answers_
         # Training meets rows in another order: too long a row is better named here, by
         # its place in the whole table.
-        prompts = _sentences(self.encoder_, table.iloc[rows])
+        prompts = sentences(self.encoder_, table)
         pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
-        corpus = Corpus(self.encoder_, answers, table.iloc[rows], target[rows], weight)
+        # 3. The members learn it.
+        corpus = Corpus(self.encoder_, answers, table, target, weight)
         self.finetuner_ = finetuner
-        members = tune_members(
-            finetuner,
-            pretrained,
-            corpus,
-            rng,
-            stratify=self._task == "classification",
-            watch=self._monitor,
-            verbose=self.verbose,
+        tuned = self.finetuner_.finetune(
+            pretrained, corpus, rng, metric=self._metric, verbose=self.verbose
         )
+        members = members_of(self.finetuner_, tuned)
         models = tuple(lm for lm, _ in members)
         self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
+        # 4. The rows that they left out tell how overconfident they are.
         held_out = [
-            (lm, self._prompts(rows.table), rows.target, rows.weight)
-            for lm, rows in members
-            if rows is not None
+            (lm, self._prompts(unseen.table), unseen.target, unseen.weight)
+            for lm, unseen in members
+            if unseen is not None
         ]
-        if held_out and hasattr(self.decoder_, "calibrate"):
+        if held_out and isinstance(self.decoder_, CalibratedDecoder):
             self.decoder_.calibrate(held_out)
 
     def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
@@ -217,37 +231,20 @@ class LIFT(BaseEstimator):
             given = getattr(self, name)
             part: Any = default() if given is None else clone(given, safe=False)
             if isinstance(part, default):
-                settled = part.get_params(deep=False)
-                part.set_params(
-                    **{
-                        parameter: value
-                        for parameter, value in preferences.get(name, {}).items()
-                        if isinstance(settled[parameter], str)
-                        and settled[parameter] == "auto"
-                    }
-                )
+                # A class derived from ours may have fewer parameters.
+                settled = part.get_params(deep=False).items()
+                is_auto = {n for n, v in settled if isinstance(v, str) and v == "auto"}
+                preferred = preferences.get(name, {}).items()
+                part.set_params(**{n: v for n, v in preferred if n in is_auto})
             chosen.append(part)
         return chosen
 
-    def _monitor(self, rows: Corpus) -> Monitor:
-        """Return what tells how well a model does on rows."""
+    def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
+        """Return how well a model does on rows: higher is better."""
         raise NotImplementedError
 
-    def _prompts(self, table: pd.DataFrame) -> list[str] | list[list[str]]:
-        """Return the rows' sentences, in as many wordings as the decoder reads."""
-        n_wordings = getattr(self.decoder_, "n_wordings_", 1)
-        prompts: list[str] | list[list[str]]
-        if n_wordings == 1:
-            prompts = _sentences(self.encoder_, table)
-        elif hasattr(self.encoder_, "reword"):
-            prompts = unchecked(self.encoder_.reword)(table, n_wordings)
-        else:
-            raise TypeError(
-                f"n_wordings={n_wordings} needs an encoder with a method reword, which "
-                f"{type(self.encoder_).__name__} has not. Use a RowEncoder, or set the "
-                "decoder's n_wordings to 1."
-            )
-        return prompts
+    def _prompts(self, table: pd.DataFrame) -> Prompts:
+        return wordings(self.encoder_, self.decoder_, table)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -311,48 +308,3 @@ def _codes(cells: pd.Series) -> NDArray[np.intp]:
         cells = cells.map(repr, na_action="ignore")
     codes: NDArray[np.intp] = pd.factorize(cells, sort=True)[0]
     return codes
-
-
-def _fitted_decoder(
-    decoder: Any, target: NDArray[Any], weight: NDArray[np.float64]
-) -> Any:
-    """Return a decoder that knows the answers; a user's own may be anything."""
-    fitted = None
-    if not isinstance(decoder, ClassifierMixin | RegressorMixin):  # they fit tables
-        fitted = decoder.fit(target, **_weight_option(decoder, weight))
-    if not hasattr(getattr(fitted, "answers_", None), "texts"):
-        raise TypeError(
-            "Expected a decoder whose fit(y) returns it with answers_, the texts that "
-            f"the model is to answer with, got {decoder!r}. Use a LabelDecoder for "
-            "classes and a NumberDecoder for numbers, or a class derived from these."
-        )
-    return fitted
-
-
-def _sentences(encoder: Any, table: pd.DataFrame) -> list[str]:
-    """Return what an encoder writes of each row; a user's own may be anything."""
-    if not hasattr(encoder, "transform"):
-        raise TypeError(
-            "Expected the encoder's fit to return a fitted encoder, got "
-            f"{encoder!r}. Return self there."
-        )
-    sentences = [*unchecked(encoder.transform)(table)]
-    for sentence in sentences:
-        if not isinstance(sentence, str):
-            raise TypeError(
-                "Expected a sentence for each row from the encoder's transform, but "
-                f"{type(encoder).__name__} gave a {type(sentence).__name__}. Use a "
-                "RowEncoder, or return a list of str."
-            )
-    if len(sentences) != len(table):
-        raise ValueError(
-            f"Expected a sentence for each of {len(table)} rows from the encoder's "
-            f"transform, but {type(encoder).__name__} gave {len(sentences)}."
-        )
-    return sentences
-
-
-def _weight_option(part: Any, weight: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the weights as an argument of the part's ``fit``, if it takes them."""
-    takes_weight = has_fit_parameter(part, "sample_weight")
-    return {"sample_weight": weight} if takes_weight else {}

@@ -24,7 +24,7 @@ from liftlearn._estimators._base import (
     check_coverage,
     conformal_quantile,
 )
-from liftlearn._estimators._members import Monitor
+from liftlearn._estimators._parts import LabelsDecoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import TASKS, LanguageModel
 from liftlearn._tables import check_table
@@ -108,6 +108,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     >>> classifier.predict(X.iloc[[0, 75]])
     array([0, 1])
     """
+
+    decoder_: LabelsDecoder
 
     _parts: ClassVar[dict[str, type[BaseEstimator]]] = {
         "encoder": RowEncoder,
@@ -204,11 +206,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
             If the table can't be used: other columns than those of `fit`, cells of
             another kind, or a row that is longer than the model can read.
         """
-        prompts = self._prompts(X)
-        proba: NDArray[np.float64] = self.decoder_.predict_proba(
-            self.language_model_, prompts
-        )
-        return proba
+        return self.decoder_.predict_proba(self.language_model_, self._prompts(X))
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of the probability of each class.
@@ -367,17 +365,10 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         proba: NDArray[np.float64] = unchecked(self.predict_proba)(table)
         return 1 - proba[np.arange(len(target)), column]
 
-    def _monitor(self, rows: Corpus) -> Monitor:
-        prompts = self._prompts(rows.table)
-
-        def accuracy(lm: LanguageModel) -> float:
-            proba = self.decoder_.predict_proba(lm, prompts)
-            predicted = self.decoder_.classes_[proba.argmax(axis=1)]
-            return float(
-                accuracy_score(rows.target, predicted, sample_weight=rows.weight)
-            )
-
-        return accuracy
+    def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
+        proba = self.decoder_.predict_proba(lm, self._prompts(rows.table))
+        predicted = self.decoder_.classes_[proba.argmax(axis=1)]
+        return float(accuracy_score(rows.target, predicted, sample_weight=rows.weight))
 
 
 ESTIMATORS["LIFTClassifier"] = LIFTClassifier

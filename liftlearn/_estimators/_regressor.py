@@ -22,7 +22,7 @@ from liftlearn._estimators._base import (
     check_coverage,
     conformal_quantile,
 )
-from liftlearn._estimators._members import Monitor
+from liftlearn._estimators._parts import NumbersDecoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import TASKS, LanguageModel
 from liftlearn._tables import check_table
@@ -94,6 +94,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
     >>> regressor.predict(X.iloc[:2]).shape
     (2,)
     """
+
+    decoder_: NumbersDecoder
 
     _parts: ClassVar[dict[str, type[BaseEstimator]]] = {
         "encoder": RowEncoder,
@@ -192,10 +194,9 @@ class LIFTRegressor(RegressorMixin, LIFT):
             another kind, or a row that is longer than the model can read.
         """
         prompts = self._prompts(X)
-        predicted: (
-            NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
-        ) = self.decoder_.predict(self.language_model_, prompts, return_std=return_std)
-        return predicted
+        return self.decoder_.predict(
+            self.language_model_, prompts, return_std=return_std
+        )
 
     @checks_table
     def predict_distribution(self, X: Any) -> NumberDistribution:
@@ -221,10 +222,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
             another kind, or a row that is longer than the model can read.
         """
         prompts = self._prompts(X)
-        distribution: NumberDistribution = self.decoder_.predict_distribution(
-            self.language_model_, prompts
-        )
-        return distribution
+        return self.decoder_.predict_distribution(self.language_model_, prompts)
 
     def predict_quantiles(
         self, X: Any, quantiles: ArrayLike = (0.1, 0.5, 0.9)
@@ -350,17 +348,11 @@ class LIFTRegressor(RegressorMixin, LIFT):
         below: NDArray[np.float64] = distribution.cdf(target)
         return np.abs(2 * below - 1)
 
-    def _monitor(self, rows: Corpus) -> Monitor:
-        prompts = self._prompts(rows.table)
-
-        def closeness(lm: LanguageModel) -> float:
-            predicted = self.decoder_.predict(lm, prompts)
-            error = mean_absolute_error(
-                rows.target, predicted, sample_weight=rows.weight
-            )
-            return -float(error)
-
-        return closeness
+    def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
+        predicted = self.decoder_.predict(lm, self._prompts(rows.table))
+        return -float(
+            mean_absolute_error(rows.target, predicted, sample_weight=rows.weight)
+        )
 
 
 ESTIMATORS["LIFTRegressor"] = LIFTRegressor

@@ -1,9 +1,10 @@
-"""Fine-tuning: a language model and a corpus go in, a tuned language model comes out.
+"""Fine-tuning: a language model and a corpus go in, tuned members come out.
 
 The only package that imports accelerate.
 """
 
+from liftlearn._finetuner._members import Member, Metric
 from liftlearn._finetuner._processes import share_stream
 from liftlearn._finetuner._tuner import FineTuner
 
-__all__ = ["FineTuner", "share_stream"]
+__all__ = ["FineTuner", "Member", "Metric", "share_stream"]

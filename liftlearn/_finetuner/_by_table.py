@@ -33,7 +33,7 @@ _MODELS_BUDGETS = 700_000, 2_500_000
 _MOST_MODELS, _FEWEST_ROWS = 3, 20
 # The share of the steps that noisy numbers are learnt in, and by which share better
 # they must be learnt then.
-BRIEF, _MUCH_BETTER = 0.25, 0.05
+SHORT, _MUCH_BETTER = 0.25, 0.05
 # The share of rows left out, and how many tell how sure a copy is too much.
 _LEFT_OUT, _MOST_LEFT_OUT = 0.2, 100
 # Learning rates.
@@ -92,9 +92,9 @@ def models_by_table(lm: LanguageModel, corpus: Corpus, n_rows_read: int) -> int:
     return int(min(max(n_allowed, 1), _MOST_MODELS))
 
 
-def is_brief_better(brief: float, full: float) -> bool:
+def is_short_better(short: float, full: float) -> bool:
     """Return whether few steps did better than all, by metrics of left-out rows."""
-    return brief > full + _MUCH_BETTER * abs(full)
+    return short > full + _MUCH_BETTER * abs(full)
 
 
 def fraction_by_table(corpus: Corpus, stops_early: bool) -> float:

@@ -88,19 +88,19 @@ class Checkpoint:
     Parameters
     ----------
     folder : str or PathLike
-        Where the file is; the folder is made where there is none.
+        The user's; it is made where there is none.
     fit : dict
         What `describe_fit` says of the fit.
-    is_copy : bool
-        Whether the fit is one of several copies: its state is kept when it ends, for
-        the others may be interrupted, and its folder is removed with the file.
+    name : str, default=""
+        The folder within for one of several members: its state is kept when it is
+        tuned, for the others may be interrupted, and the folder goes with the file.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], fit: dict[str, Any], *, is_copy: bool
+        self, folder: str | os.PathLike[str], fit: dict[str, Any], name: str = ""
     ) -> None:
-        self.is_copy = is_copy
-        self._file = Path(folder) / "checkpoint.safetensors"
+        self.name = name
+        self._file = Path(folder, name, "checkpoint.safetensors")
         self._fit = fit
         self._is_ours = False
 
@@ -164,7 +164,7 @@ class Checkpoint:
             with suppress(ValueError):  # it has become another fit's
                 self._values()
                 self._file.unlink()
-        if self.is_copy:
+        if self.name:
             with suppress(OSError):  # not empty, or gone
                 folder.rmdir()
 

@@ -53,7 +53,7 @@ class Settings(Protocol):
 
 @dataclass(eq=False)
 class Training:
-    """What tunes one copy of a model, in place.
+    """What tunes one member, a copy of the model, in place.
 
     Parameters
     ----------
@@ -163,15 +163,12 @@ class Training:
                 clock.seconds = of_main(accelerator, clock.read())
                 run.end_epoch(metric)
                 bar.set_postfix(loss=history[-1]["loss"])
-        if checkpoint and is_main:
-            if checkpoint.is_copy:
-                checkpoint.write(*run.state())
-            else:
-                checkpoint.remove()
         best.restore(lm)
         weights = trainable_weights(lm.model).values()
         are_finite = all(bool(weight.isfinite().all()) for weight in weights)
         self._refuse_divergence(are_finite, clock.n_taken)
+        if checkpoint and checkpoint.name and is_main:
+            checkpoint.write(*run.state())
         return clock.n_taken >= clock.n_steps or best.is_settled
 
     @property

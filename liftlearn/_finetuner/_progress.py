@@ -217,7 +217,7 @@ class Run:
             name: weight.to(device) for name, weight in groups.get("best", {}).items()
         }
         moments: dict[int, dict[str, Tensor]] = {}
-        for whole, tensor in groups["optimizer"].items():
+        for whole, tensor in groups.get("optimizer", {}).items():
             place, _, name = whole.partition(".")
             moments.setdefault(int(place), {})[name] = tensor
         param_groups = self.optimizer.state_dict()["param_groups"]

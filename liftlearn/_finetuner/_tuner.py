@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -20,16 +19,17 @@ from sklearn.exceptions import ConvergenceWarning
 from liftlearn._answers import NumberAnswers
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._by_table import (
-    BRIEF,
+    SHORT,
     epochs_by_table,
     fraction_by_table,
-    is_brief_better,
+    is_short_better,
     models_by_table,
     rate_by_table,
     steps_by_table,
 )
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._loop import DTYPES, Training
+from liftlearn._finetuner._members import Member, Metric, agree, split
 from liftlearn._finetuner._processes import FITS, own_state
 from liftlearn._finetuner._progress import Clock
 from liftlearn._language_model import AnswerScorer, LanguageModel, plain_torch
@@ -44,8 +44,19 @@ _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 
+class _Fit(NamedTuple):
+    """What the members of one fit share."""
+
+    lm: LanguageModel
+    rng: RandomState
+    n_most: int
+    metric: Metric | None
+    verbose: int
+    checkpoints: list[Checkpoint]
+
+
 class _Tuned(NamedTuple):
-    """A tuned copy, and how it came about."""
+    """A tuned model, and how it came about."""
 
     lm: LanguageModel
     history: list[dict[str, Any]]
@@ -158,7 +169,7 @@ class FineTuner(BaseEstimator):
         Optimizer steps taken, by the last copy where there are several.
     n_models_ : int
         How many copies were tuned.
-    is_brief_ : bool
+    short_schedule_ : bool
         Whether the copies took a quarter of their steps.
     n_epochs_, max_steps_, learning_rate_, batch_size_, weight_decay_, warmup_ratio_, \
 max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
@@ -271,12 +282,10 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         corpus: Corpus,
         rng: RandomState,
         *,
-        monitor: Callable[[LanguageModel], float] | None = None,
-        turn: tuple[int, int] = (0, 1),
-        judge: Callable[[LanguageModel], float] | None = None,
+        metric: Metric | None = None,
         verbose: int = 0,
-    ) -> LanguageModel:
-        """Return a copy of the language model, tuned on the corpus.
+    ) -> list[Member]:
+        """Return copies of the language model, tuned on the corpus.
 
         Parameters
         ----------
@@ -285,30 +294,26 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         corpus : Corpus
             What to learn.
         rng : numpy.random.RandomState
-            The stream for the rows' order and wording, and for dropout.
-        monitor : callable, default=None
-            Returns a metric of a language model, higher is better. Where it is given,
-            training stops early and the best weights are kept.
-        turn : tuple of int, default=(0, 1)
-            Which of how many copies this one is. Later ones add to ``history_``, and
-            learn as briefly as the first.
-        judge : callable, default=None
-            Returns a metric of a language model, higher is better, on rows that are not
-            in the corpus. Where it is given for the first of several copies, numbers
-            are learnt in a quarter of the steps that are ``"by_table"``, too, and what
-            is better is returned.
+            The stream for the rows that are left out, the rows' order and wording, and
+            for dropout.
+        metric : callable, default=None
+            Tells how well a language model does on a corpus of rows that were left
+            out; higher is better. Early stopping needs it. Without it the first of
+            several models is not tried in a quarter of its steps.
         verbose : int, default=0
             Above 0 a progress bar is shown.
 
         Returns
         -------
-        tuned : LanguageModel
-            The tuned model.
+        members : list of Member
+            As many as ``n_models_``: each a pair of a tuned model, ``lm``, and the
+            corpus of the rows that it left out, ``unseen``, or None.
 
         Raises
         ------
         ValueError
-            If a prompt is longer than the model can read; if the adapter would change
+            If early stopping has no metric, or no row is left to learn from; if a
+            prompt is longer than the model can read; if the adapter would change
             the model's own weights or its head; if the checkpoint in
             ``checkpoint_dir`` is of another fit; if accelerate was launched to spread
             the model over processes (FSDP, DeepSpeed, Megatron-LM); if training
@@ -328,51 +333,78 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         """
         self._validate_params()
         self._settle(lm, corpus)
-        if not turn[0]:
-            self._of_copies: list[Checkpoint] = []
-            self.history_: list[dict[str, Any]] = []
-            self.is_brief_ = False
-        self.n_models_ = turn[0] + 1
-        tune = partial(self._tune, lm, corpus, rng, monitor, turn, verbose)
-        is_by_table = self.max_steps == "by_table"
-        if judge and is_by_table and isinstance(corpus.answers, NumberAnswers):
-            brief = tune(is_brief=True, time_share=BRIEF)
-            full = tune(is_brief=False, time_share=1 - BRIEF)
-            self.is_brief_ = is_brief_better(judge(brief.lm), judge(full.lm))
-            tuned = brief if self.is_brief_ else full
+        if self.early_stopping_ and metric is None:
+            raise ValueError(
+                f"early_stopping={self.early_stopping!r} needs a metric(lm, rows), got "
+                "metric=None. Give finetune(metric=...), or set "
+                "FineTuner(early_stopping=False)."
+            )
+        self.history_: list[dict[str, Any]] = []
+        self.short_schedule_ = False
+        fit = _Fit(lm, rng, self._most_models(lm, corpus), metric, verbose, [])
+        is_by_table = self.n_models == "by_table"
+        members: list[Member] = []
+        while len(members) < fit.n_most and not (is_by_table and agree(members)):
+            seen, unseen = corpus, None
+            # Each leaves rows out to stop early. Else the first of several does, to
+            # tell how overconfident they are, and how long to learn noisy numbers.
+            if self.early_stopping_ or (fit.n_most > 1 and not members):
+                seen, unseen = split(corpus, self.validation_fraction_, rng)
+            tuned = self._member(fit, len(members), seen, unseen)
+            members.append(Member(tuned, unseen))
+        # Kept until now, so that an interrupted fit tunes no member twice.
+        for checkpoint in fit.checkpoints:
+            checkpoint.remove()
+        return members
+
+    def _member(
+        self, fit: _Fit, which: int, seen: Corpus, unseen: Corpus | None
+    ) -> LanguageModel:
+        """Tune one member; the first may find that a quarter of the steps is better."""
+        self._settle_length(fit.lm, seen)
+        self.n_models_ = which + 1
+        metric = None
+        if fit.metric and unseen is not None:
+            metric = partial(fit.metric, rows=unseen)
+        monitor = metric if self.early_stopping_ else None
+        tune = partial(self._tune, fit, which, seen, monitor)
+        is_number = isinstance(seen.answers, NumberAnswers)
+        if metric and not monitor and is_number and self.max_steps == "by_table":
+            short = tune(is_short=True, time_share=SHORT)
+            full = tune(is_short=False, time_share=1 - SHORT)
+            self.short_schedule_ = is_short_better(metric(short.lm), metric(full.lm))
+            tuned = short if self.short_schedule_ else full
         else:
-            tuned = tune(is_brief=self.is_brief_)
-        self.history_ += [{"model": turn[0], **epoch} for epoch in tuned.history]
+            tuned = tune(is_short=self.short_schedule_)
+        self.history_ += [{"model": which, **epoch} for epoch in tuned.history]
         self.n_steps_ = tuned.n_steps
         return tuned.lm
 
     def _tune(
         self,
-        lm: LanguageModel,
+        fit: _Fit,
+        which: int,
         corpus: Corpus,
-        rng: RandomState,
         monitor: Callable[[LanguageModel], float] | None,
-        turn: tuple[int, int],
-        verbose: int,
         *,
-        is_brief: bool,
+        is_short: bool,
         time_share: float = 1.0,
     ) -> _Tuned:
-        """Return a tuned copy, after a part of the steps or all.
+        """Return a tuned model, after a quarter of the steps or all.
 
-        The share is that of a copy's time.
+        The share is that of a member's time.
         """
+        lm, rng = fit.lm, fit.rng
         history: list[dict[str, Any]] = []
         n_taken = 0
         n_steps = self._n_steps(len(corpus))
-        if is_brief:
-            n_steps = math.ceil(BRIEF * n_steps)
+        if is_short:
+            n_steps = math.ceil(SHORT * n_steps)
         trie = lm.trie(corpus.answers.texts)
-        checkpoint = self._checkpoint(lm, corpus, rng, turn, is_brief)
-        which, n_models = turn
-        label = "fine-tuning" + (f", copy {which + 1}" if n_models > 1 else "")
-        label += ", briefly" if is_brief else ""
-        max_time = self.max_time and time_share * self.max_time / n_models
+        name = "" if fit.n_most == 1 else f"{which}-short" if is_short else str(which)
+        checkpoint = self._checkpoint(lm, corpus, rng, name)
+        label = "fine-tuning" + (f", member {name}" if name else "")
+        max_time = self.max_time and time_share * self.max_time / fit.n_most
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
         with (
             FITS.taken(),
@@ -396,7 +428,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                         history,
                         monitor,
                         checkpoint,
-                        label if verbose else None,
+                        label if fit.verbose else None,
                     )
                 except RuntimeError as error:
                     if not should_reduce_batch_size(error):
@@ -411,39 +443,15 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                         "fewer columns."
                     ) from error
                 n_taken = clock.n_taken
-                if checkpoint and checkpoint.is_copy and training.is_main:
-                    self._of_copies.append(checkpoint)
+                if checkpoint and training.is_main:
+                    fit.checkpoints.append(checkpoint)
                 if not is_done:
                     self._warn_of_time(n_taken, n_steps)
                 self._warn_of_rise(scorer.blind_loss, history)
         return _Tuned(tuned.scoring_copy(), history, n_taken)
 
-    def clear_checkpoints(self) -> None:
-        """Remove the checkpoints of the copies, when the last of them is tuned.
-
-        Until then they are kept, so that a fit that is interrupted amid a copy goes on
-        there. A single model's checkpoint is removed when `finetune` ends.
-        """
-        for checkpoint in self.__dict__.pop("_of_copies", []):
-            checkpoint.remove()
-
-    def count_models(self, lm: LanguageModel, corpus: Corpus) -> int:
-        """Return how many copies are to be tuned, at the most.
-
-        Parameters
-        ----------
-        lm : LanguageModel
-            The model to start from.
-        corpus : Corpus
-            What to learn.
-
-        Returns
-        -------
-        n_models : int
-            What ``n_models`` stands for.
-        """
-        self._validate_params()
-        self._settle(lm, corpus)
+    def _most_models(self, lm: LanguageModel, corpus: Corpus) -> int:
+        """Return how many members are to be tuned, at the most."""
         if self.n_models != "by_table":
             return 1 if self.n_models == "auto" else int(self.n_models)
         n_rows_read = self._n_steps(len(corpus)) * self._rows_a_step
@@ -475,30 +483,26 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         for name, value in default.items():
             given = getattr(self, name)
             setattr(self, f"{name}_", value if given == "auto" else given)
-        if self.n_epochs == "by_table":
-            self.n_epochs_ = epochs_by_table(corpus, self._rows_a_step)
         if self.learning_rate == "by_table":
             self.learning_rate_ = rate_by_table(corpus)
-        if self.max_steps == "by_table":
-            self.max_steps_ = steps_by_table(lm, corpus, self._rows_a_step)
         if self.validation_fraction == "by_table":
             stops_early = bool(self.early_stopping_)
             self.validation_fraction_ = fraction_by_table(corpus, stops_early)
+        self._settle_length(lm, corpus)
+
+    def _settle_length(self, lm: LanguageModel, corpus: Corpus) -> None:
+        """Store the epochs and steps that suit the rows of a fit, or of a member."""
+        if self.n_epochs == "by_table":
+            self.n_epochs_ = epochs_by_table(corpus, self._rows_a_step)
+        if self.max_steps == "by_table":
+            self.max_steps_ = steps_by_table(lm, corpus, self._rows_a_step)
 
     def _checkpoint(
-        self,
-        lm: LanguageModel,
-        corpus: Corpus,
-        rng: RandomState,
-        turn: tuple[int, int],
-        is_brief: bool,
+        self, lm: LanguageModel, corpus: Corpus, rng: RandomState, name: str
     ) -> Checkpoint | None:
-        """Return where this fit's state is kept, if it is."""
+        """Return where a member's state is kept, if it is."""
         if self.checkpoint_dir is None:
             return None
-        which, n_models = turn
-        name = str(which) + ("-brief" if is_brief else "")
-        folder = Path(self.checkpoint_dir, name if n_models > 1 else "")
         names = set(self.get_params(deep=False)) - {
             "checkpoint_dir",
             "checkpoint_every",
@@ -507,7 +511,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             name: getattr(self, f"{name}_", getattr(self, name)) for name in names
         }
         fit = describe_fit(lm, corpus, rng, in_use)
-        return Checkpoint(folder, fit, is_copy=n_models > 1)
+        return Checkpoint(self.checkpoint_dir, fit, name)
 
     def _warn_of_time(self, n_taken: int, n_steps: int) -> None:
         warnings.warn(

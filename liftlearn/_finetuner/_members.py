@@ -1,0 +1,82 @@
+"""The members of one fit: what each learns from, and whether two are enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from liftlearn._answers import LabelAnswers
+from liftlearn._corpus import Corpus
+from liftlearn._language_model import LanguageModel
+from liftlearn._validation import unchecked
+
+# Two members that differ by less, in total variation, have little to gain from a third.
+_LIKE = 0.1
+# A row's weight counts as so many rows at the most.
+_MOST_TIMES = 64
+
+
+class Member(NamedTuple):
+    """One tuned language model, and the rows that it left out, if any."""
+
+    lm: LanguageModel
+    unseen: Corpus | None
+
+
+class Metric(Protocol):
+    """Tells how well a language model does on rows: higher is better."""
+
+    def __call__(self, lm: LanguageModel, rows: Corpus) -> float: ...
+
+
+def agree(members: list[Member]) -> bool:
+    """Return whether two members say much the same of rows that one has not seen."""
+    if len(members) != 2 or (rows := members[0].unseen) is None:
+        return False
+    prompts = unchecked(rows.encoder.transform)(rows.table)
+    one, other = (np.exp(m.lm.score(prompts, rows.answers.texts)) for m in members)
+    apart = np.abs(one - other).sum(axis=1) / 2
+    return bool(np.average(apart, weights=rows.weight) < _LIKE)
+
+
+def split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpus]:
+    """Return what a member learns from, and what it leaves out.
+
+    A row of a whole weight is so many rows, and may be on both sides.
+    """
+    is_whole = corpus.weight == np.floor(corpus.weight)
+    n_times = np.where(is_whole, corpus.weight.clip(max=_MOST_TIMES), 1).astype(int)
+    rows = np.repeat(np.arange(len(corpus)), n_times)
+    n_unseen = int(np.ceil(share * len(rows)))
+    n_seen = len(rows) - n_unseen
+    if n_seen < 1:
+        raise ValueError(
+            "Early stopping, or the first of several models, leaves out rows: "
+            f"{n_unseen} of {len(rows)} (validation_fraction={share:g}, rounded up), "
+            "so that none is left to learn from. Give more rows, lower "
+            "validation_fraction, or set FineTuner(early_stopping=False, n_models=1)."
+        )
+    target, classes = corpus.target[rows], None
+    if isinstance(corpus.answers, LabelAnswers):
+        counts = np.unique(target, return_counts=True)[1]
+        if counts.min() >= 2 and min(n_seen, n_unseen) >= len(counts):
+            classes = target
+    sides = train_test_split(rows, test_size=share, stratify=classes, random_state=rng)
+    seen, unseen = (np.bincount(side, minlength=len(corpus)) for side in sides)
+    return _part(corpus, seen / n_times), _part(corpus, unseen / n_times)
+
+
+def _part(corpus: Corpus, share: NDArray[np.float64]) -> Corpus:
+    """Return a corpus of a share of each row."""
+    rows = np.flatnonzero(share)
+    return replace(
+        corpus,
+        table=corpus.table.iloc[rows],
+        target=corpus.target[rows],
+        weight=(corpus.weight * share)[rows],
+    )
