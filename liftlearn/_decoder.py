@@ -447,7 +447,7 @@ def _scores(
         )
     members: Sequence[Any] = getattr(lm, "members", [lm])
     for member in members:
-        if not isinstance(member, Scorer):
+        if not hasattr(member, "score"):  # sooner than asking the protocol
             raise TypeError(f"Expected a language model as lm, got {member!r}.")
     texts = [*chain(*wordings)]
     score = np.stack([member.score(texts, answers) for member in members])

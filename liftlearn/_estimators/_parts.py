@@ -87,13 +87,6 @@ class CalibratedDecoder(Protocol):
     def calibrate(self, held_out: Any) -> Any: ...
 
 
-@runtime_checkable
-class WordingsDecoder(Protocol):
-    """Reads several wordings of a row."""
-
-    n_wordings_: int
-
-
 def fitted_decoder(
     decoder: Any, target: NDArray[Any], weight: NDArray[np.float64]
 ) -> Any:
@@ -143,7 +136,7 @@ def sentences(encoder: Encoder, table: pd.DataFrame) -> list[str]:
 
 def wordings(encoder: Encoder, decoder: Decoder, table: pd.DataFrame) -> Prompts:
     """Return the rows' sentences, in as many wordings as the decoder reads."""
-    n_wordings = decoder.n_wordings_ if isinstance(decoder, WordingsDecoder) else 1
+    n_wordings = getattr(decoder, "n_wordings_", 1)
     if n_wordings == 1:
         return sentences(encoder, table)
     if not isinstance(encoder, RewordingEncoder):

@@ -568,7 +568,7 @@ class LanguageModel:
                 rows = order[batch * batch_size :][:batch_size]
                 inputs = self.padded([tokens[row][n_shared:] for row in rows])
                 scores[rows] = scorer.score_all(**inputs, start=start).cpu().numpy()
-        return _sum_over_processes(scores, self.model.device)
+        return _sum_over_processes(scores, self.model)
 
     def _scorer(self, answers: Sequence[str]) -> AnswerScorer:
         """Return what scores the answers, which are mostly those of the last call.
@@ -652,13 +652,11 @@ def _place_among_processes() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def _sum_over_processes(
-    scores: NDArray[np.float64], device: torch.device
-) -> NDArray[np.float64]:
+def _sum_over_processes(scores: NDArray[np.float64], model: Any) -> NDArray[np.float64]:
     """Put together what each process scored; all of them must come here."""
     if _place_among_processes()[1] == 1:
         return scores
-    total = torch.from_numpy(scores).to(device)
+    total = torch.from_numpy(scores).to(model.device)
     distributed.all_reduce(total)
     return total.cpu().numpy()
 
