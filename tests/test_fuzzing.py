@@ -89,6 +89,15 @@ _PANDAS = {
     "complex": ["complex128", "object"],
     "mixed": ["object"],
 }
+# What libraries raise for cells that a type can't hold.
+_UNHOLDABLE = (
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    OverflowError,
+    pyarrow.ArrowException,
+    polars.exceptions.PolarsError,
+)
 _NAMES = st.one_of(
     st.sampled_from(
         ["a", "b", "age", "", "x0", "{a}", "y?", 0, 1, 2.5, None, ("a", 1)]
@@ -110,13 +119,7 @@ def columns(draw, n_rows):
         column = pd.Series(cells, dtype=dtype)
         if n_missing:
             column = column.where(np.arange(n_rows) >= n_missing)
-    except (
-        TypeError,
-        ValueError,
-        NotImplementedError,
-        OverflowError,
-        pyarrow.ArrowException,
-    ):
+    except _UNHOLDABLE:
         column = pd.Series(cells, dtype=object)  # which that type can't hold
     return column
 
@@ -141,7 +144,7 @@ def tables(draw, n_rows):
             return pyarrow.Table.from_pandas(
                 frame.set_axis(map(str, range(n_columns)), axis=1)
             )
-    except Exception:  # noqa: BLE001 - a table that these libraries can't hold
+    except _UNHOLDABLE:  # by these libraries
         return frame
     if holder == "array":
         return frame.to_numpy()

@@ -107,13 +107,14 @@ def fitted_encoder(
     encoder: Encoder, table: pd.DataFrame, y: pd.Series, weight: NDArray[np.float64]
 ) -> Encoder:
     """Return an encoder that has learnt how to write a table."""
-    fitted = unchecked(encoder.fit)(table, y, **weight_option(encoder, weight))
+    options = weight_option(encoder, weight)
+    fitted: Encoder = unchecked(encoder.fit)(table, y, **options)
     if not hasattr(fitted, "transform"):
         raise TypeError(
             "Expected the encoder's fit to return a fitted encoder, got "
             f"{fitted!r}. Return self there."
         )
-    return fitted  # type: ignore[no-any-return]
+    return fitted
 
 
 def sentences(encoder: Encoder, table: pd.DataFrame) -> list[str]:
