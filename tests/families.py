@@ -8,8 +8,8 @@ import tempfile
 import warnings
 
 import torch
-from conftest import byte_tokenizer, saved
-from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
+from tiny import bytes_without_start, saved
+from transformers import CONFIG_MAPPING
 from transformers.utils import logging
 
 from liftlearn import LanguageModel
@@ -265,12 +265,6 @@ PROMPTS = [
 ANSWERS = ["1", "12", "123", "no", "not yet", "yes", "yes, last year"]
 # The steps of training with the default adapter that are tried.
 N_STEPS = 2
-
-
-def bytes_without_start():
-    return PreTrainedTokenizerFast(
-        tokenizer_object=byte_tokenizer("<|endoftext|>"), eos_token="<|endoftext|>"
-    )
 
 
 def made(family, tokenizer, folder):

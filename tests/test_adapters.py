@@ -7,24 +7,20 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import peft
 import pytest
 import torch
-from conftest import only
 from numpy.random import RandomState
 from sklearn.model_selection import GridSearchCV
+from tiny import are_equal, only, own_loss, random_model, sentences, weights_of
 from torch import nn
 from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 
 from liftlearn import (
     FineTuner,
-    LabelDecoder,
     LanguageModel,
     LIFTClassifier,
-    RowEncoder,
 )
-from liftlearn._corpus import Corpus
 from liftlearn._language_model import _adapter
 from liftlearn._language_model._lora import FastLinear, make_fast
 from liftlearn._language_model._pretrained import Source, load_pretrained
@@ -36,11 +32,6 @@ PROMPTS = ["x is 3. y?", "x is 40, z is 5. y?"]
 @pytest.fixture(params=["gpt2", "llama"])
 def lm(request):
     return LanguageModel.load(request.getfixturevalue(f"{request.param}_folder"))
-
-
-@pytest.fixture
-def llama(llama_folder):
-    return LanguageModel.load(llama_folder)
 
 
 def lora(**options):
@@ -56,37 +47,14 @@ def tuner(adapter, **parameters):
     )
 
 
-def sentences(n_rows=8):
-    """Return a corpus of ``n_rows`` short prompts, the answers "a" and "b" in turns."""
-    table = pd.DataFrame({"x": np.arange(n_rows) % 10})
-    target = np.array(["a", "b"])[np.arange(n_rows) % 2]
-    encoder = RowEncoder(question="y?").fit(table)
-    answers = LabelDecoder().fit(target).answers_
-    return Corpus(encoder, answers, table, target, np.ones(n_rows))
-
-
 def adapted(lm, adapter=None, **parameters):
     """Return the model with an adapter that was trained for a few steps."""
     adapter = lora() if adapter is None else adapter
     return only(tuner(adapter, **parameters).finetune(lm, sentences(), RandomState(0)))
 
 
-def own_loss(lm, corpus):
-    own = corpus.answers.write(corpus.target, RandomState(0))
-    scores = lm.score(corpus.encoder.transform(corpus.table), corpus.answers.texts)
-    return -scores[np.arange(len(own)), own].mean()
-
-
 def scores_of(lm):
     return lm.score(PROMPTS, ANSWERS)
-
-
-def weights_of(model):
-    return {name: weight.clone() for name, weight in model.state_dict().items()}
-
-
-def are_equal(weights, others):
-    return all(torch.equal(weight, others[name]) for name, weight in weights.items())
 
 
 def places(model):
@@ -129,11 +97,11 @@ def test_an_adapter_lowers_the_loss(lm, precision):
     ids=str,
 )
 def test_the_base_is_shared_and_not_changed(llama, llama_folder, tmp_path, options):
-    before, where = weights_of(llama.model), places(llama.model)
+    before, where = weights_of(llama), places(llama.model)
 
     first, second = (adapted(llama, lora(**options)) for _ in range(2))
 
-    assert are_equal(weights_of(llama.model), before)
+    assert are_equal(weights_of(llama), before)
     assert not any(weight.requires_grad for weight in llama.model.parameters())
     assert llama.adapter is None
     assert LanguageModel.load(llama_folder).model is llama.model
@@ -165,7 +133,7 @@ def test_only_the_adapter_is_trained_and_it_is_not_on_the_head(lm):
 
 def test_a_state_space_model_gets_an_adapter_where_it_is_read(llama):
     config = MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1)
-    lm = LanguageModel(AutoModelForCausalLM.from_config(config), llama.tokenizer)
+    lm = LanguageModel(random_model(config), llama.tokenizer)
 
     tuned = lm.trainable_copy(lm.default_adapter())
 
@@ -185,15 +153,12 @@ def test_the_experts_of_a_mixture_get_an_adapter(llama):
         num_local_experts=2,
         initializer_range=0.2,
     )
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config)
-    lm = LanguageModel(model, llama.tokenizer).scoring_copy()
-    before = weights_of(lm.model)
+    lm = LanguageModel(random_model(config), llama.tokenizer).scoring_copy()
+    before = weights_of(lm)
 
     tuned = adapted(lm, lm.default_adapter())
 
-    assert are_equal(weights_of(lm.model), before)
+    assert are_equal(weights_of(lm), before)
     adapters = [n for n, _ in tuned.model.named_parameters() if "lora_" in n]
     assert any("experts" in name for name in adapters)
     assert np.abs(scores_of(tuned) - scores_of(lm)).max() > 1e-3
@@ -221,13 +186,13 @@ def test_early_stopping_restores_the_best_adapter(llama):
     seen = []
 
     def metric(lm, rows):
-        seen.append(weights_of(lm.model))
+        seen.append(weights_of(lm))
         return [1.0, 3.0, 2.0][len(seen) - 1]
 
     trained = tuner(lora(), n_epochs=3, early_stopping=True)
     tuned = only(trained.finetune(llama, sentences(), RandomState(0), metric=metric))
 
-    final = weights_of(tuned.model)
+    final = weights_of(tuned)
     assert are_equal(final, seen[1])
     assert not are_equal(final, seen[2])
 
@@ -242,7 +207,7 @@ def test_checkpointed_activations_give_the_same_gradients(lm, precision):
         tuned = tuner(adapter, **parameters)
         tuned = only(tuned.finetune(lm, sentences(), RandomState(0)))
         assert not tuned.model.is_activation_checkpointing
-        return weights_of(tuned.model)
+        return weights_of(tuned)
 
     for adapter in (None, lora(lora_dropout=0.1)):
         plain, checkpointed = (trained(adapter, is_on) for is_on in (False, True))

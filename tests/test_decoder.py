@@ -1,27 +1,8 @@
 import numpy as np
 import pytest
+from tiny import FixedScores, ScoresByPrompt
 
 from liftlearn import LabelDecoder, NumberDecoder
-
-
-class FixedScores:
-    """Stands in for a language model: each prompt has the same scores, in nats."""
-
-    def __init__(self, scores):
-        self.scores = np.asarray(scores, dtype=np.float64)
-
-    def score(self, prompts, answers):
-        return np.broadcast_to(self.scores, (len(prompts), len(answers)))
-
-
-class ScoresByPrompt:
-    """Stands in for a language model: prompt "i" has row i of the scores."""
-
-    def __init__(self, scores):
-        self.scores = np.asarray(scores, dtype=np.float64)
-
-    def score(self, prompts, answers):
-        return self.scores[[int(prompt) for prompt in prompts]]
 
 
 def log(proba):

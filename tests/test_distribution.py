@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_decoder import ScoresByPrompt
+from tiny import ScoresByPrompt
 
 from liftlearn import NumberDecoder, NumberDistribution
 

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_language_model import write_gguf
+from tiny import write_gguf
 
 from liftlearn import LanguageModel, __version__
 

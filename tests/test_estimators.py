@@ -12,6 +12,17 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
+from tiny import (
+    BOTH_TASKS,
+    blobs,
+    labels_of,
+    mixed_table,
+    numbers_of,
+    outputs,
+    problem,
+    short_classifier,
+    short_regressor,
+)
 
 from liftlearn import (
     Ensemble,
@@ -25,78 +36,8 @@ from liftlearn import (
 )
 
 # What a law says of a fit, it says of a short one.
-SHORT = {"max_steps": 3, "batch_size": 8}
 CODES_OR_LABELS = pytest.mark.parametrize("words", ["codes", "labels"])
 GLOBAL = check_random_state(None)  # numpy's own stream
-BOTH_TASKS = pytest.mark.parametrize("task", ["classes", "numbers"])
-
-
-def mixed_table(n_rows=24, seed=0):
-    """Return a table with cells of every kind, some of them missing."""
-    rng = np.random.RandomState(seed)
-    table = pd.DataFrame(
-        {
-            "size": rng.lognormal(size=n_rows),
-            "rooms": rng.randint(1, 5, n_rows),
-            "place": rng.choice(["hill", "lake", "town"], n_rows),
-            "new": rng.rand(n_rows) < 0.5,
-            "state": pd.Categorical(
-                rng.choice(["bad", "fair", "good"], n_rows),
-                ["bad", "fair", "good"],
-                ordered=True,
-            ),
-            "sold": pd.Timestamp("2024-01-01")
-            + pd.to_timedelta(rng.randint(0, 900, n_rows), unit="D"),
-            "note": [f"owner {i} says {rng.rand():.2f}" for i in range(n_rows)],
-        }
-    )
-    return table.mask(rng.rand(*table.shape) < 0.1)
-
-
-def labels_of(table):
-    """Return three labels for the rows of a table."""
-    return np.array(["low", "mid", "top"])[np.arange(len(table)) % 3]
-
-
-def numbers_of(table):
-    """Return numbers from 0 to 10 for the rows of a table."""
-    return np.linspace(0.0, 10.0, len(table))
-
-
-def problem(task):
-    """Return an estimator that learns for a moment, a table and a target."""
-    table = mixed_table()
-    if task == "classes":
-        return short_classifier(), table, labels_of(table)
-    return short_regressor(), table, numbers_of(table)
-
-
-def short_classifier(**parameters):
-    return LIFTClassifier(
-        **{"finetuner": FineTuner(**SHORT), "random_state": 0, **parameters}
-    )
-
-
-def short_regressor(**parameters):
-    return LIFTRegressor(
-        **{"finetuner": FineTuner(**SHORT), "random_state": 0, **parameters}
-    )
-
-
-def outputs(estimator, X):
-    """Return the numbers that an estimator gives for a table, a row each."""
-    if isinstance(estimator, LIFTClassifier):
-        return estimator.predict_proba(X)
-    return np.column_stack(estimator.predict(X, return_std=True))
-
-
-def blobs(n_rows=40, seed=0):
-    """Return two numeric columns, and a class that their sum decides."""
-    rng = np.random.RandomState(seed)
-    table = pd.DataFrame(rng.randn(n_rows, 2), columns=["a", "b"])
-    return table, (table.sum(axis=1) > 0).to_numpy(int)
-
-
 # Labels
 
 

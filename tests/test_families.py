@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import saved
 from families import (
     ANSWERS,
     FAMILIES,
     PROMPTS,
-    bytes_without_start,
     made,
     tuned_scores,
 )
+from tiny import bytes_without_start, saved
 from tokenizers import (
     Regex,
     Tokenizer,

@@ -10,36 +10,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import only
 from numpy.random import RandomState
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from tiny import (
+    Ticks,
+    are_equal,
+    only,
+    own_loss,
+    prompts_of,
+    scores_of,
+    sentences,
+    weights_of,
+)
 from transformers.utils import logging as transformers_logging
 
 from liftlearn import FineTuner, LabelDecoder, LanguageModel, NumberDecoder, RowEncoder
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._progress import Clock, Epoch
 from liftlearn._language_model import AnswerScorer
-
-
-@pytest.fixture
-def llama(llama_folder):
-    return LanguageModel.load(llama_folder)
-
-
-@pytest.fixture
-def gpt2(gpt2_folder):
-    return LanguageModel.load(gpt2_folder)
-
-
-def sentences(n_rows, target=None):
-    """Return a corpus of ``n_rows`` short prompts, the answers "a" and "b" in turns."""
-    table = pd.DataFrame({"x": np.arange(n_rows) % 10})
-    target = np.array(["a", "b"])[np.arange(n_rows) % 2] if target is None else target
-    encoder = RowEncoder(question="y?").fit(table)
-    answers = LabelDecoder().fit(target).answers_
-    return Corpus(encoder, answers, table, target, np.ones(n_rows))
 
 
 def one_answer(n_rows):
@@ -49,28 +39,6 @@ def one_answer(n_rows):
     and the rounding, more steps mean a lower loss, by orders of magnitude.
     """
     return replace(sentences(n_rows), target=np.full(n_rows, "a"))
-
-
-def prompts_of(corpus):
-    return corpus.encoder.transform(corpus.table)
-
-
-def scores_of(lm, corpus):
-    return lm.score(prompts_of(corpus), corpus.answers.texts)
-
-
-def own_loss(lm, corpus):
-    """Return the mean loss of a corpus, in nats."""
-    own = corpus.answers.write(corpus.target, RandomState(0))
-    return -scores_of(lm, corpus)[np.arange(len(own)), own].mean()
-
-
-def weights_of(lm):
-    return {name: w.clone() for name, w in lm.model.state_dict().items()}
-
-
-def are_equal(weights, others):
-    return all(torch.equal(weight, others[name]) for name, weight in weights.items())
 
 
 class MetricsInTurn:
@@ -729,17 +697,6 @@ def test_without_time_nothing_is_trained_and_a_warning_says_so(llama):
 
     assert tuner.n_steps_ == 0
     assert are_equal(weights_of(tuned), weights_of(llama))
-
-
-class Ticks:
-    """Stands in for the module `time`: each look at the clock takes a second."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def monotonic(self):
-        self.seconds += 1.0
-        return self.seconds
 
 
 @pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])

@@ -8,13 +8,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import gguf
 import huggingface_hub
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+from tiny import write_gguf
 from tokenizers import normalizers, processors
 from torch.overrides import TorchFunctionMode
 from transformers import (
@@ -49,11 +49,6 @@ def lm(request):
     if request.param == "embedded":
         return LanguageModel.load()
     return LanguageModel.load(request.getfixturevalue(f"{request.param}_folder"))
-
-
-@pytest.fixture
-def llama(llama_folder):
-    return LanguageModel.load(llama_folder)
 
 
 def tolerance(lm):
@@ -528,42 +523,6 @@ def test_a_model_on_the_hub_asks_for_no_code_either(monkeypatch):
 
     with pytest.raises(ValueError, match="may be code from a hub"):
         LanguageModel.load("owner/model")
-
-
-def write_gguf(lm, path):
-    """Write a Llama as a ``.gguf`` file, its matrices quantized to eight bits."""
-    config, tokenizer = lm.model.config, lm.tokenizer
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
-    writer.add_token_scores([0.0] * len(tokenizer))  # merges are made from them: none
-    writer.add_bos_token_id(tokenizer.bos_token_id)
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    n_heads = config.num_attention_heads
-    for name, weight in lm.model.state_dict().items():
-        matrix = weight.numpy()
-        if "q_proj" in name or "k_proj" in name:  # halves of rotations interleaved
-            matrix = matrix.reshape(n_heads, 2, -1, matrix.shape[1]).swapaxes(1, 2)
-            matrix = matrix.reshape(weight.shape)
-        kind = None
-        if matrix.ndim == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            matrix = gguf.quants.quantize(matrix, kind)
-        label = names.get_name(name, try_suffixes=(".weight",))
-        writer.add_tensor(label, matrix, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def test_a_gguf_file_is_read_with_dense_weights(llama, tmp_path):

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import saved
-from families import ANSWERS, PROMPTS, bytes_without_start, made
+from families import ANSWERS, PROMPTS, made
 from safetensors.torch import load_file, save_file
-from test_language_model import write_gguf
-from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+from tiny import bytes_without_start, saved_llama, write_gguf
+from transformers import AutoTokenizer, LlamaModel
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
 from liftlearn._language_model import AnswerScorer, _trial
@@ -20,19 +19,13 @@ from liftlearn._language_model._trial import find_manner
 @pytest.fixture
 def folder(tmp_path):
     """Make a Llama of three layers, whose files a test may change."""
-    tokenizer = bytes_without_start()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return saved_llama(
+        tmp_path / "model",
+        bytes_without_start(),
         max_position_embeddings=256,
-        hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=3,
-        num_attention_heads=2,
-        initializer_range=0.2,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
     )
-    return saved(config, tokenizer, tmp_path / "model")
 
 
 def change_json(path, **values):

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from tiny import FixedScores
 
 from liftlearn import (
     FineTuner,
@@ -134,16 +135,6 @@ def test_members_that_were_done_are_not_tuned_again(
     assert not list((tmp_path / "cut").iterdir())
 
 
-class Says:
-    """Stands in for a tuned member: gives "yes" one probability, whatever the row."""
-
-    def __init__(self, yes):
-        self.yes = yes
-
-    def score(self, prompts, answers):
-        return np.log([[1 - self.yes, self.yes]] * len(prompts))
-
-
 @pytest.mark.parametrize(
     ("n_models", "apart", "n_tuned"),
     [
@@ -161,7 +152,7 @@ def test_two_models_are_enough_if_they_agree(monkeypatch, n_models, apart, n_tun
     encoder = RowEncoder(question="?").fit(table)
     answers = LabelDecoder().fit(labels).answers_
     corpus = Corpus(encoder, answers, table, labels, np.ones(40))
-    copies = [Says(0.4), Says(0.4 + apart), Says(0.5)]
+    copies = [FixedScores(np.log([1 - yes, yes])) for yes in (0.4, 0.4 + apart, 0.5)]
     monkeypatch.setattr(
         FineTuner, "_member", lambda _, fit, which, *rows: copies[which]
     )

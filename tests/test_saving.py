@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from tiny import outputs
 
 import liftlearn
 from liftlearn import (
@@ -87,12 +88,6 @@ def fitted(task="classes", **parameters):
         labels = np.array(["low", "mid", "top"])[np.arange(len(table)) % 3]
         return LIFTClassifier(**parameters).fit(table, labels)
     return LIFTRegressor(**parameters).fit(table, np.linspace(-3, 9, len(table)))
-
-
-def outputs(estimator, X):
-    if isinstance(estimator, LIFTClassifier):
-        return estimator.predict_proba(X)
-    return np.column_stack(estimator.predict(X, return_std=True))
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from test_estimators import (
+from tiny import (
     BOTH_TASKS,
     blobs,
     labels_of,

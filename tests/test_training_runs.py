@@ -16,53 +16,30 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
-from conftest import only
 from numpy.random import RandomState
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GridSearchCV
-from test_finetuner import Ticks, are_equal, scores_of, sentences, weights_of
+from tiny import (
+    SETTINGS,
+    CutOff,
+    Ticks,
+    are_equal,
+    jittered,
+    only,
+    scores_of,
+    sentences,
+    weights_of,
+)
 
 from liftlearn import (
     FineTuner,
     LabelDecoder,
     LanguageModel,
     LIFTClassifier,
-    RowEncoder,
 )
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint
-
-SETTINGS = {"n_epochs": 3, "batch_size": 2, "learning_rate": 0.01}
-
-
-@pytest.fixture
-def gpt2(gpt2_folder):
-    return LanguageModel.load(gpt2_folder)  # it has dropout
-
-
-class CutOff(RowEncoder):
-    """Writes rows afresh for so many times, and then stops the training."""
-
-    def cut_after(self, n_times):
-        self.n_left = n_times
-        return self
-
-    def augment(self, X, rng, progress):
-        if self.n_left == 0:
-            raise KeyboardInterrupt
-        self.n_left -= 1
-        return super().augment(X, rng, progress)
-
-
-def jittered(n_rows, n_times=1000):
-    """Return a corpus whose prompts are drawn, written so many times at most."""
-    table = pd.DataFrame({"x": np.arange(n_rows) / 7, "z": np.arange(n_rows) % 3 / 3})
-    encoder = CutOff(jitter=0.5, jitter_decay=0.1, shuffle_columns=True, question="y?")
-    encoder.fit(table).cut_after(n_times)
-    target = np.array(["a", "b"])[np.arange(n_rows) % 2]
-    answers = LabelDecoder().fit(target).answers_
-    return Corpus(encoder, answers, table, target, np.ones(n_rows))
 
 
 class Metrics:
@@ -358,7 +335,9 @@ def test_time_before_a_checkpoint_counts(gpt2, tmp_path, monkeypatch):
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from test_training_runs import *
+from numpy.random import RandomState
+from liftlearn import FineTuner, LanguageModel
+from tiny import SETTINGS, CutOff, jittered, only
 
 class Killed(CutOff):
     def augment(self, X, rng, progress):
@@ -522,9 +501,13 @@ def test_a_parallel_search_shares_the_processors(monkeypatch, llama_folder):
 
 
 LAUNCHED = """
-import sys
+import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from test_training_runs import *
+import numpy as np
+import pandas as pd
+from numpy.random import RandomState
+from liftlearn import FineTuner, LanguageModel, LIFTClassifier
+from tiny import SETTINGS, jittered
 
 process = int(os.environ.get("RANK", 0))
 np.random.seed(process)
