@@ -26,9 +26,6 @@ _MOST_PLAIN = 500
 # as kernels narrow with more data, and by no more than the other share.
 _DITHER = 0.4
 _MOST_DITHER = 0.05
-# An even grid is too coarse where it has fewer numbers than so many, of a hundred,
-# between the quartiles of the targets.
-_LEAST_RESOLUTION = 0.05
 
 
 class LabelAnswers:
@@ -198,10 +195,7 @@ def scaled_grid(
     high: float | None,
     spacing: str,
 ) -> NumberAnswers:
-    """Return a grid of a hundred two-digit answers over the range of ``y``.
-
-    They are spaced evenly, as `fit_scale` says, or ``"by_table"``: as ``"mixed"`` where
-    an even grid would have too few numbers between the quartiles.
+    """Return a grid of a hundred two-digit answers, spaced evenly or by `fit_scale`.
 
     >>> grid = scaled_grid(
     ...     np.arange(11.0), np.ones(11), low=0, high=None, spacing="uniform"
@@ -209,15 +203,9 @@ def scaled_grid(
     >>> grid.texts[:2], grid.low, grid.high
     (['00', '01'], 0.0, 10.2)
     """
-    least, greatest = _range(y, low, high)
+    least, greatest = grid_span(y, low, high)
     if least == greatest:
         return _constant("00", least)
-    if spacing == "by_table":
-        first, third = np.quantile(
-            y, [0.25, 0.75], weights=weight, method="inverted_cdf"
-        )
-        is_coarse = third - first < _LEAST_RESOLUTION * (greatest - least)
-        spacing = "mixed" if is_coarse else "uniform"
     ends = np.array([least, greatest])
     scale = Scale(ends, np.array([0.0, 1.0]))
     if spacing != "uniform":
@@ -243,7 +231,7 @@ def plain_grid(
     >>> plain_grid(np.array([1.5, 6.5]), low=None, high=None).texts[:3]
     ['1.40', '1.42', '1.44']
     """
-    least, greatest = _range(y, low, high)
+    least, greatest = grid_span(y, low, high)
     if least == greatest:
         return _constant(write_plain(np.array([least]), 6)[0], least)
     # Steps of a few float spacings or less would give several answers one text.
@@ -260,10 +248,10 @@ def plain_grid(
     return NumberAnswers(texts, scale, least, greatest, len(y))
 
 
-def _range(
+def grid_span(
     y: NDArray[np.float64], low: float | None, high: float | None
 ) -> tuple[float, float]:
-    """Return the least and greatest number of a grid."""
+    """Return the least and greatest number of a grid over targets."""
     if y.max() / 2 - y.min() / 2 > np.finfo(np.float64).max / 8:
         raise ValueError(
             f"The targets span {y.min():g} to {y.max():g}, too far for float64 to "

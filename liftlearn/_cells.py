@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from liftlearn._columns import NUMBERS, Column, Levels, are_few
@@ -26,7 +27,7 @@ from liftlearn._numbers import (
 )
 from liftlearn._values import equal_texts
 
-# Words of the slot wording: so many single ones for levels, then two words are used.
+# So many levels have a single code word; more have two.
 _N_LEVELS = 64
 # By this share a number can be another one once float32 has held it.
 _ROUNDING = float(np.finfo(np.float32).eps)
@@ -73,18 +74,50 @@ _WAYS = {
 }
 
 
-class Stream(Protocol):
-    """What is drawn from, as from a `RandomState`, where cells are written afresh."""
+@dataclass(frozen=True)
+class Augmentation:
+    """How rows are written otherwise than they are.
 
-    def standard_normal(self, size: int, /) -> NDArray[np.float64]: ...
+    Parameters
+    ----------
+    rng : RandomState
+        Where noise, dropout and the order of columns are drawn from.
+    noise : float
+        What jitter is multiplied by.
+    shared_order : int or None
+        For all rows alike: one noise for a column, one order of columns, which this
+        seeds, and no dropout. With None each row has its own.
+    """
 
-    def uniform(self, *, size: int) -> NDArray[np.float64]: ...
+    rng: RandomState
+    noise: float
+    shared_order: int | None = None
+
+    @property
+    def drops(self) -> bool:
+        """Whether words and cells are left out."""
+        return self.shared_order is None
+
+    def noise_of(self, n_cells: int) -> NDArray[np.float64]:
+        """Return the noise of cells of one column, in units of their jitter."""
+        n_drawn = n_cells if self.shared_order is None else 1
+        noise: NDArray[np.float64] = self.noise * self.rng.standard_normal(n_drawn)
+        return np.broadcast_to(noise, n_cells)
+
+    def kept(self, n: int, dropout: float) -> NDArray[np.bool_]:
+        """Return which of so many words or cells are not left out."""
+        return self.rng.uniform(size=n) >= dropout
+
+    def shuffle(self, facts: list[str]) -> None:
+        """Put one row's facts in another order."""
+        seed = self.shared_order
+        (self.rng if seed is None else RandomState(seed)).shuffle(facts)
 
 
 class CellWriter(Protocol):
     """Writes the cells of one column; an empty text is a missing cell."""
 
-    def write(self, cells: Any, rng: Stream | None) -> list[str]: ...
+    def write(self, cells: Any, augmentation: Augmentation | None) -> list[str]: ...
 
 
 def fit_writer(
@@ -154,20 +187,21 @@ class _Number:
     whole: bool
     levels: NDArray[np.float64] | None = None
 
-    def write(self, cells: NDArray[np.float64], rng: Stream | None) -> list[str]:
+    def write(
+        self, cells: NDArray[np.float64], augmentation: Augmentation | None
+    ) -> list[str]:
         known = ~np.isnan(cells)
-        places = cells[known]
+        numbers = cells[known]
         if self.levels is not None:
-            places = _met(places, self.levels)
+            numbers = _met(numbers, self.levels)
         if self.scale is not None:
-            places = self.scale.position(places)
-        if rng is not None and self.jitter:
-            places = places + self.jitter * rng.standard_normal(len(places))
+            numbers = self.scale.position(numbers)
+        if augmentation is not None and self.jitter:
+            numbers = numbers + self.jitter * augmentation.noise_of(len(numbers))
             if self.whole:
-                places = np.round(places)
-        if self.scale is not None:
-            return _spread(write_scaled(places, self.digits), known)
-        return _spread(write_plain(places, self.digits), known)
+                numbers = np.round(numbers)
+        write = write_plain if self.scale is None else write_scaled
+        return _spread(write(numbers, self.digits), known)
 
 
 def _met(
@@ -189,7 +223,9 @@ def _met(
 class _Time:
     """Times of day as a clock shows them."""
 
-    def write(self, cells: NDArray[np.float64], rng: Stream | None) -> list[str]:
+    def write(
+        self, cells: NDArray[np.float64], augmentation: Augmentation | None
+    ) -> list[str]:
         known = ~np.isnan(cells)
         return _spread([_plain_time(second) for second in cells[known]], known)
 
@@ -211,7 +247,7 @@ class _Level:
 
     words: Mapping[str, str]
 
-    def write(self, cells: Levels, rng: Stream | None) -> list[str]:
+    def write(self, cells: Levels, augmentation: Augmentation | None) -> list[str]:
         return cells.spread([self.words.get(text, UNSEEN) for text in cells.texts])
 
 
@@ -227,13 +263,13 @@ class _Text:
     has_codes: bool = False
     levels: Mapping[str, str] | None = None
 
-    def write(self, cells: Levels, rng: Stream | None) -> list[str]:
+    def write(self, cells: Levels, augmentation: Augmentation | None) -> list[str]:
         met = self.levels or {}
         texts = [_visible(met.get(text, text)) for text in cells.texts]
-        if rng is None or not self.dropout:
+        if augmentation is None or not (augmentation.drops and self.dropout):
             return cells.spread([self._cut(text) for text in texts])
         return [
-            self._cut(_thinned(text, self.dropout, rng)) if text else ""
+            self._cut(_thinned(text, self.dropout, augmentation)) if text else ""
             for text in cells.spread(texts)
         ]
 
@@ -268,11 +304,11 @@ def warn_of_unseen(writers: list[CellWriter], cells: list[Any]) -> None:
 def warn_of_cuts(
     writers: list[CellWriter], cells: list[Any], but: Set[int]
 ) -> set[int]:
-    """Warn of each column with texts to cut, but those; return the places of all."""
+    """Warn of each column with texts to cut, but those; return the indices of all."""
     cut = set(but)
-    for place, (writer, column) in enumerate(zip(writers, cells, strict=True)):
-        if place not in but and isinstance(writer, _Text) and writer.cuts(column):
-            cut.add(place)
+    for i, (writer, column) in enumerate(zip(writers, cells, strict=True)):
+        if i not in but and isinstance(writer, _Text) and writer.cuts(column):
+            cut.add(i)
             warnings.warn(
                 f"Column {column.name!r} holds texts of more than {writer.length} "
                 "characters, which are cut. Set RowEncoder(text_length=...) to read "
@@ -309,7 +345,7 @@ def _without_codes(text: str) -> str:
     )
 
 
-# The words of slots, levels, classes, unknown cells, questions and scaled numbers,
+# The words of columns, levels, classes, unknown cells, questions and scaled numbers,
 # which a vocabulary may have as single tokens.
 _CODES = frozenset(
     [f"{letter}{i}" for letter in "xy" for i in range(128)]
@@ -319,10 +355,10 @@ _CODES = frozenset(
 )
 
 
-def _thinned(text: str, dropout: float, rng: Stream) -> str:
+def _thinned(text: str, dropout: float, augmentation: Augmentation) -> str:
     """Leave each word out with that probability, but not all of them."""
     words = text.split(" ")
-    is_kept = rng.uniform(size=len(words)) >= dropout
+    is_kept = augmentation.kept(len(words), dropout)
     kept = [word for word, stays in zip(words, is_kept, strict=True) if stays]
     return " ".join(kept).strip() or text
 
@@ -345,7 +381,9 @@ class _Date:
                 scales.append((field, Scale(np.array(ends), np.array([0.0, 1.0]))))
         return cls(scales, digits)
 
-    def write(self, cells: pd.DatetimeIndex, rng: Stream | None) -> list[str]:
+    def write(
+        self, cells: pd.DatetimeIndex, augmentation: Augmentation | None
+    ) -> list[str]:
         known = cells.notna()
         dates = cells[known]
         if not self.scales:
@@ -392,7 +430,7 @@ def _plain_date(date: pd.Timestamp) -> str:
 
 
 def _spread(texts: list[str], known: NDArray[np.bool_]) -> list[str]:
-    """Return the texts at the known places and empty texts at the others."""
+    """Return the texts for the known cells and empty texts for the others."""
     if len(texts) == len(known):
         return texts
     spread = np.full(len(known), "", dtype=object)

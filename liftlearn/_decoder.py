@@ -13,10 +13,21 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from sklearn.base import BaseEstimator
 
-from liftlearn._answers import LabelAnswers, plain_grid, scaled_grid
+from liftlearn._answers import (
+    LabelAnswers,
+    grid_span,
+    plain_grid,
+    scaled_grid,
+)
 from liftlearn._distribution import NumberDistribution, log_normalised
+from liftlearn._rules import (
+    BY_TABLE,
+    Part,
+    is_rule,
+    spacing_by_table,
+    temperature_by_table,
+)
 from liftlearn._validation import (
     Interval,
     StrOptions,
@@ -32,8 +43,6 @@ Prompts = Sequence[str] | Sequence[Sequence[str]]
 _N_WORDINGS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")]
 # Where a temperature is looked for: from a twentieth to twenty.
 _LOG_TEMPERATURES = (-3.0, 3.0)
-# How sure few rows make a model, see docs/experiments.md.
-_EXCESS, _OFFSET = 200, 30
 # Standard deviation of a temperature's logarithm around what is expected.
 _SPREAD = 0.5
 
@@ -54,7 +63,7 @@ class Scorers(Protocol):
     def members(self) -> Sequence[Scorer]: ...
 
 
-class LabelDecoder(BaseEstimator):
+class LabelDecoder(Part):
     """Read class probabilities from a language model's scores of the classes' words.
 
     Parameters
@@ -63,14 +72,12 @@ class LabelDecoder(BaseEstimator):
         The answer of each class: a short code word; the label's own text; a word given
         for each label; or words in the order of the sorted labels. ``"auto"`` is the
         model's preference, and ``"labels"`` for a model without one.
-    temperature : float, "small_sample" or "auto", default="auto"
-        How much too sure the model is. What it says of a row is how many times as
-        probable a class is there as among the training rows; the logarithm of that is
-        divided by the temperature [1]_, so that a high one leaves the classes' shares.
-        ``"small_sample"`` is ``1 + 200 / (n_samples + 30)``, for a model that was tuned
-        on few rows for many epochs and is too sure; ``"auto"`` is the model's
-        preference, and 1 for a model without one. Either is only what to expect where
-        rows were left out in training: those tell it by their log-loss.
+    temperature : float or "auto", default="auto"
+        Temperature scaling [1]_ of an overconfident model: ``(score - log prior) / T``
+        is used, so that a large one gives the class frequencies. A number is used as it
+        is; 1 leaves probabilities as they are. ``"auto"`` begins with the model's
+        preference, or with 1, and is fitted to held-out rows by their log-loss where
+        training has some.
     n_wordings : int or "auto", default="auto"
         In how many ways each row is written for a prediction, which is the mean of
         their probabilities. ``"auto"`` is the model's preference, and 1 for a model
@@ -95,7 +102,7 @@ class LabelDecoder(BaseEstimator):
     References
     ----------
     .. [1] C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, where
-       all classes count as equally common.
+       there is no prior, so that a large temperature gives uniform probabilities.
 
     Examples
     --------
@@ -104,10 +111,11 @@ class LabelDecoder(BaseEstimator):
     ['no', 'yes']
     """
 
+    _ruled = frozenset({"temperature"})
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "words": [StrOptions({"auto", "codes", "labels"}), Mapping, "array-like"],
         "temperature": [
-            StrOptions({"auto", "small_sample"}),
+            StrOptions({"auto"}),
             Interval(Real, 0, None, closed="neither"),
         ],
         "n_wordings": _N_WORDINGS,
@@ -149,35 +157,31 @@ class LabelDecoder(BaseEstimator):
         y = check_target(self, y)
         weight = check_sample_weight(sample_weight, y)
         n_samples = int(np.count_nonzero(weight))
-        words = "labels" if _is_auto(self.words) else self.words
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.answers_ = LabelAnswers(self.classes_, words)
+        self.answers_ = LabelAnswers(self.classes_, self._chosen("words", "labels"))
         counts = np.bincount(codes, weight) * (n_samples / weight.sum())
         self.class_prior_ = (counts + 1) / (n_samples + len(counts))
-        self.temperature_ = self._temperature(n_samples)
-        self.n_wordings_ = 1 if _is_auto(self.n_wordings) else self.n_wordings
+        temperature = self._chosen("temperature", 1.0)
+        if is_rule(temperature):
+            temperature = temperature_by_table(n_samples)
+        self.temperature_ = float(temperature)
+        self.n_wordings_ = self._chosen("n_wordings", 1)
         return self
-
-    def _temperature(self, n_samples: int) -> float:
-        """Return the temperature in use as long as none is fitted."""
-        if self.temperature == "small_sample":
-            return 1 + _EXCESS / (n_samples + _OFFSET)
-        return 1.0 if _is_auto(self.temperature) else float(self.temperature)
 
     def calibrate(
         self, held_out: Iterable[tuple[Scorer, Prompts, ArrayLike, ArrayLike]]
     ) -> LabelDecoder:
-        """Fit the temperature, unless it is a number, on rows not trained on.
+        """Fit the temperature, unless it is a number, on held-out rows.
 
-        It is the most probable one, if its logarithm is normal beforehand, around that
-        of the temperature without such rows, with a standard deviation of a half: so
-        few rows move it little.
+        It is the most probable one. A prior keeps few rows from moving it much: its
+        logarithm is normal around that of the temperature without such rows, with a
+        standard deviation of a half.
 
         Parameters
         ----------
         held_out : iterable of tuple
-            For each tuned model itself, sentences of rows that it has not learnt from,
-            as `predict_proba` takes them, their labels and their weights.
+            For each member: the model, sentences of its held-out rows as
+            `predict_proba` takes them, their labels and their weights.
 
         Returns
         -------
@@ -190,7 +194,7 @@ class LabelDecoder(BaseEstimator):
             If the decoder is not fitted.
         """
         check_fitted(self)
-        if not isinstance(self.temperature, str):
+        if not is_rule(self._chosen("temperature", BY_TABLE)):
             return self
         parts = [
             (
@@ -247,15 +251,15 @@ class LabelDecoder(BaseEstimator):
     def _log_proba(
         self, score: NDArray[np.float64], temperature: float
     ) -> NDArray[np.float64]:
-        """Return the logarithm of the mean of what models and wordings say.
+        """Return the logarithm of the mean over members and wordings.
 
-        Each is made less sure first: that is how sure each is too much.
+        Each is scaled first, since each is overconfident.
         """
         prior = np.log(self.class_prior_)
         return _log_mean(prior + (score - prior) / temperature)
 
 
-class NumberDecoder(BaseEstimator):
+class NumberDecoder(Part):
     """Read a distribution over numbers from a language model's scores of a grid.
 
     Parameters
@@ -270,13 +274,12 @@ class NumberDecoder(BaseEstimator):
         How answers are written: as two-digit positions on the grid, or as round numbers
         in the target's own units. ``"auto"`` is the model's preference, and
         ``"plain"`` for a model without one.
-    spacing : {"auto", "by_table", "uniform", "quantile", "mixed"}, default="auto"
+    spacing : {"auto", "uniform", "quantile", "mixed"}, default="auto"
         How the hundred numbers of a scaled grid are spaced: evenly; with equally many
         training targets between them; or the mean of the quantile and of the normal
-        distribution function. ``"by_table"`` is even, unless fewer than 5 of the
-        numbers would lie between the quartiles of the targets, as where these have
-        heavy tails or range over orders of magnitude; then it is ``"mixed"``.
-        ``"auto"`` is the model's preference, else ``"by_table"``.
+        distribution function. ``"auto"`` is the model's preference; else even, or
+        ``"mixed"`` where fewer than 5 of the numbers would lie between the quartiles
+        of the targets, as with heavy tails.
     n_wordings : int or "auto", default="auto"
         In how many ways each row is written for a prediction, which is the mean of
         their distributions. ``"auto"`` is the model's preference, and 1 for a model
@@ -286,15 +289,15 @@ class NumberDecoder(BaseEstimator):
     ----------
     answers_ : NumberAnswers
         The grid: ``answers_.numbers`` and ``answers_.texts``, in increasing order.
-    n_wordings_ : int
-        The value in use.
+    grid_, spacing_, n_wordings_
+        The values in use; a plain grid is spaced evenly.
 
     Notes
     -----
     In training a target is moved at random each time it is written, by up to half the
     distance of two numbers of the grid or, where targets are few, by up to
     ``0.4 / sqrt(n_samples)`` of the grid, at most 5 %. So predictions are finer than
-    the grid, and few targets are not learnt by heart.
+    the grid, and few targets are not overfitted so soon.
 
     Examples
     --------
@@ -303,12 +306,13 @@ class NumberDecoder(BaseEstimator):
     ['0', '1', '2', '3', '4']
     """
 
+    _ruled = frozenset({"spacing"})
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "point": [StrOptions({"median", "mean"})],
         "low": [Interval(Real, None, None, closed="neither"), None],
         "high": [Interval(Real, None, None, closed="neither"), None],
         "grid": [StrOptions({"auto", "scaled", "plain"})],
-        "spacing": [StrOptions({"auto", "by_table", "uniform", "quantile", "mixed"})],
+        "spacing": [StrOptions({"auto", "uniform", "quantile", "mixed"})],
         "n_wordings": _N_WORDINGS,
     }
 
@@ -357,12 +361,17 @@ class NumberDecoder(BaseEstimator):
         weight = check_sample_weight(sample_weight, y)
         y, weight = y[weight > 0], weight[weight > 0]
         bounds = {"low": self.low, "high": self.high}
-        if self.grid == "scaled":
-            spacing = "by_table" if self.spacing == "auto" else self.spacing
-            self.answers_ = scaled_grid(y, weight, spacing=spacing, **bounds)
+        self.grid_ = self._chosen("grid", "plain")
+        self.spacing_ = "uniform"
+        if self.grid_ == "scaled":
+            self.spacing_ = self._chosen("spacing", BY_TABLE)
+            if is_rule(self.spacing_):
+                least, greatest = grid_span(y, **bounds)
+                self.spacing_ = spacing_by_table(y, weight, greatest - least)
+            self.answers_ = scaled_grid(y, weight, spacing=self.spacing_, **bounds)
         else:
             self.answers_ = plain_grid(y, **bounds)
-        self.n_wordings_ = 1 if _is_auto(self.n_wordings) else self.n_wordings
+        self.n_wordings_ = self._chosen("n_wordings", 1)
         return self
 
     def predict(
@@ -455,10 +464,5 @@ def _scores(
 
 
 def _log_mean(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logarithm of the mean of what models and wordings say."""
+    """Return the logarithm of the mean over members and wordings."""
     return log_normalised(np.logaddexp.reduce(log_normalised(score), axis=0))
-
-
-def _is_auto(value: Any) -> bool:
-    # An array of words would compare elementwise.
-    return isinstance(value, str) and value == "auto"

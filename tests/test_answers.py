@@ -122,11 +122,14 @@ def test_each_answer_is_written_for_the_number_it_is_read_as(spacing):
 def test_an_even_grid_that_is_too_coarse_gives_way_to_a_mixed_one(power, low, spacing):
     y = np.linspace(0.0, 1.0, 101) ** power
 
-    def numbers(spacing):
-        bounds = {"low": low, "high": None}
-        return scaled_grid(y, np.ones(101), spacing=spacing, **bounds).numbers
+    def decoder(spacing):
+        return NumberDecoder(grid="scaled", low=low, spacing=spacing).fit(y)
 
-    np.testing.assert_array_equal(numbers("by_table"), numbers(spacing))
+    def numbers(spacing):
+        return decoder(spacing).answers_.numbers
+
+    assert decoder("auto").spacing_ == spacing
+    np.testing.assert_array_equal(numbers("auto"), numbers(spacing))
     assert not np.allclose(numbers("uniform"), numbers("mixed"))
 
 
@@ -134,7 +137,7 @@ def test_targets_of_zero_weight_do_not_make_a_grid_coarse():
     y = np.append(np.linspace(0.0, 1.0, 10), np.zeros(30))
     weight = np.repeat([1.0, 0.0], [10, 30])
 
-    grid = scaled_grid(y, weight, low=None, high=None, spacing="by_table")
+    grid = NumberDecoder(grid="scaled").fit(y, weight).answers_
 
     np.testing.assert_allclose(np.diff(grid.numbers), np.diff(grid.numbers)[0])
 

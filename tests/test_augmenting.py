@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tiny import by_rule
 
 from liftlearn import RowEncoder
 
@@ -85,10 +86,10 @@ CELLS = pd.DataFrame(
     ("wording", "known", "unknown"),
     [
         ({"columns": "names"}, "level is w", None),
-        ({"columns": "slots", "numbers": "scaled"}, "x1 c2", "x1 c?"),
+        ({"columns": "index", "numbers": "scaled"}, "x1 c2", "x1 c?"),
         ({"template": "{level}?", "columns": "names"}, "w?", "unknown?"),
     ],
-    ids=["names", "slots", "template"],
+    ids=["names", "index", "template"],
 )
 def test_cells_are_not_known_with_the_given_probability(wording, known, unknown):
     encoder = RowEncoder(cell_dropout=0.3, **wording).fit(CELLS)
@@ -106,7 +107,7 @@ def test_cells_are_not_known_with_the_given_probability(wording, known, unknown)
 def test_cells_dropped_by_places_leave_the_others_where_they_are():
     levels = [f"level {i}" for i in range(100)] * 2
     table = pd.DataFrame({"a": levels, "b": np.arange(200.0)})
-    encoder = RowEncoder(columns="places", numbers="scaled", cell_dropout=0.5)
+    encoder = RowEncoder(columns="none", numbers="scaled", cell_dropout=0.5)
 
     prompts = encoder.fit(table).augment(table, np.random.RandomState(0))
 
@@ -118,7 +119,7 @@ def test_cells_dropped_by_places_leave_the_others_where_they_are():
 
 def test_a_cell_that_is_missing_is_not_dropped():
     encoder = RowEncoder(
-        columns="slots", numbers="scaled", question="y?", cell_dropout=0.5
+        columns="index", numbers="scaled", question="y?", cell_dropout=0.5
     ).fit(CELLS)
 
     prompts = encoder.augment(CELLS[1::4], np.random.RandomState(1))
@@ -146,7 +147,7 @@ def test_cell_dropout_by_table_grows_with_columns_of_numbers_and_helps_few_rows(
     levels = np.tile([[0], [1]], (n_rows // 2, n_levels))
     table = pd.DataFrame(np.hstack([numbers, levels]))
 
-    encoder = RowEncoder(cell_dropout="by_table").fit(table)
+    encoder = by_rule(RowEncoder(), "cell_dropout").fit(table)
 
     assert encoder.cell_dropout_ == pytest.approx(dropout)
 
@@ -155,7 +156,7 @@ def test_cells_of_curves_are_not_dropped():
     levels = 10.0 ** np.random.RandomState(0).uniform(0, 9, size=(20, 1))
     curves = pd.DataFrame(levels * (1 + 1e-3 * np.sin(np.arange(20))))
 
-    encoder = RowEncoder(numbers="by_table", cell_dropout="by_table").fit(curves)
+    encoder = by_rule(RowEncoder(), "numbers", "cell_dropout").fit(curves)
 
     assert (encoder.numbers_, encoder.cell_dropout_) == ("row", 0.0)
 

@@ -26,11 +26,11 @@ from liftlearn import (
 
 fast = settings(deadline=None, derandomize=True, max_examples=60)
 
-SLOTS = {"columns": "slots", "numbers": "scaled", "question": "y?"}
+BY_INDEX = {"columns": "index", "numbers": "scaled", "question": "y?"}
 NAMES = {"columns": "names", "numbers": "plain", "question": "?"}
-PLACES = {"columns": "places", "numbers": "scaled", "question": "y?"}
+WORDLESS = {"columns": "none", "numbers": "scaled", "question": "y?"}
 by_wording = pytest.mark.parametrize(
-    "wording", [SLOTS, NAMES, PLACES], ids=["slots", "names", "places"]
+    "wording", [BY_INDEX, NAMES, WORDLESS], ids=["index", "names", "none"]
 )
 DAYS = [dt.date(2020, 1, 1), None, dt.date(2022, 3, 3)]
 MOMENTS = [dt.datetime(2020, 1, 1, 5), None, dt.datetime(2022, 3, 3)]
@@ -164,7 +164,7 @@ def test_a_float_level_is_one_in_both_precisions(wording):
 @pytest.mark.parametrize("held", [np.float64, np.float32])
 def test_few_numbers_have_one_rank_in_both_precisions(held):
     cells = [0.1, 0.7]  # which float32 holds as more than that, and as less
-    encoder = fitted(np.array(cells * 3, held), SLOTS)
+    encoder = fitted(np.array(cells * 3, held), BY_INDEX)
 
     written = encoder.transform(column(np.array(cells, np.float64)))
 
@@ -205,7 +205,7 @@ def test_levels_that_are_dates_are_their_days(cells, wording):
 
 def test_levels_that_are_moments_are_one_in_every_time_zone():
     tokyo = pd.date_range("2024-01-01", periods=3, freq="31h", tz="Asia/Tokyo")
-    encoder = fitted(pd.Categorical(tokyo), SLOTS)
+    encoder = fitted(pd.Categorical(tokyo), BY_INDEX)
 
     for zone in ("UTC", "America/Lima"):
         levels = pd.Categorical(tokyo.tz_convert(zone))
@@ -214,7 +214,7 @@ def test_levels_that_are_moments_are_one_in_every_time_zone():
 
 def test_times_that_pandas_cannot_hold_are_levels_among_other_objects():
     cells = [np.datetime64(10**15, "Y"), np.timedelta64(2, "M"), (1, 2), "x"]
-    encoder = fitted(pd.Series(cells, dtype=object), SLOTS)
+    encoder = fitted(pd.Series(cells, dtype=object), BY_INDEX)
 
     prompts = encoder.transform(column(cells, object))
 
@@ -235,7 +235,7 @@ def test_levels_that_are_intervals_are_their_ends(wording):
 
 
 def test_text_and_number_of_one_writing_are_one_level_and_others_are_not():
-    encoder = fitted(["1", "02", "x"] * 4, SLOTS)
+    encoder = fitted(["1", "02", "x"] * 4, BY_INDEX)
 
     written = encoder.transform(column([1, "1", "02", 2, "01", "1.0"], object))
 
@@ -265,7 +265,7 @@ def test_a_column_of_which_no_level_was_met_is_warned_of_by_name(wording):
 
 
 def test_such_a_warning_comes_once_a_call_however_many_wordings():
-    encoder = fitted(["nurse", "clerk"] * 6, SLOTS)
+    encoder = fitted(["nurse", "clerk"] * 6, BY_INDEX)
 
     with pytest.warns(UserWarning, match="No cell of column") as caught:
         encoder.reword(column(["NURSE"]), 5)
@@ -275,7 +275,7 @@ def test_such_a_warning_comes_once_a_call_however_many_wordings():
 
 @pytest.mark.parametrize("cells", [["nurse", "new"], [None, None], ["clerk"]])
 def test_a_column_of_which_a_level_was_met_or_none_is_known_is_not_warned_of(cells):
-    encoder = fitted(["nurse", "clerk"] * 6, SLOTS)
+    encoder = fitted(["nurse", "clerk"] * 6, BY_INDEX)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -340,9 +340,9 @@ def test_times_are_refused_where_words_were_held(held, came, wording):
 
 def test_free_text_and_booleans_refuse_numbers():
     with pytest.raises(ValueError, match=r"held text .* holds 5 in row 1"):
-        fitted(KINDS["text"], SLOTS).transform(column(["x", 5], object))
+        fitted(KINDS["text"], BY_INDEX).transform(column(["x", 5], object))
     with pytest.raises(ValueError, match=r"held booleans .* holds 2 in row 1"):
-        fitted(KINDS["boolean"], SLOTS).transform(column([1, 2]))
+        fitted(KINDS["boolean"], BY_INDEX).transform(column([1, 2]))
 
 
 @by_wording
@@ -362,7 +362,7 @@ def test_a_column_without_known_cells_is_of_every_kind(kind, wording):
 
 @pytest.mark.parametrize("dtype", ["float64", "Int64", "object", "category", "str"])
 def test_a_column_without_known_cells_in_fit_is_empty_and_takes_any_cells(dtype):
-    encoder = RowEncoder(**SLOTS).fit(column([None, None], dtype))
+    encoder = RowEncoder(**BY_INDEX).fit(column([None, None], dtype))
 
     assert encoder.column_kinds_ == {"a": "empty"}
     for cells in KINDS.values():
@@ -652,7 +652,7 @@ def test_categories_of_polars_and_arrow_are_levels_however_many():
         pa.table({"a": pa.array(cells).dictionary_encode()}),
         column(cells, "category"),
     ):
-        encoder = RowEncoder(**SLOTS).fit(table)
+        encoder = RowEncoder(**BY_INDEX).fit(table)
         assert encoder.column_kinds_ == {"a": "categorical"}
         assert encoder.transform(table) == encoder.transform(column(cells))
 
@@ -669,7 +669,7 @@ def test_ordered_categories_of_polars_and_arrow_are_ordinal():
         pa.table({"a": ordered}).to_pandas(types_mapper=pd.ArrowDtype),
         column(pd.Categorical(cells, order, ordered=True)),
     ):
-        encoder = RowEncoder(**SLOTS).fit(table)
+        encoder = RowEncoder(**BY_INDEX).fit(table)
         assert encoder.column_kinds_ == {"a": "ordinal"}
         assert encoder.transform(table) == ["x0 75 y?", "x0 25 y?", "y?"]
 
@@ -703,7 +703,7 @@ def wording_tokens(lm):
 
 @fast
 @given(text=st.text() | code_like, rest=st.text() | code_like)
-@pytest.mark.parametrize("wording", [SLOTS, PLACES], ids=["slots", "places"])
+@pytest.mark.parametrize("wording", [BY_INDEX, WORDLESS], ids=["index", "none"])
 def test_a_text_writes_no_token_of_the_wording(embedded, text, rest, wording):
     table = pd.DataFrame({"note": [text, rest, *"abcdefghijklmnop"], "n": range(18)})
     known = pd.DataFrame({"note": [*"abcdefghijklmnopqr"], "n": range(18)})
@@ -720,7 +720,7 @@ def test_a_text_writes_no_token_of_the_wording(embedded, text, rest, wording):
 
 @fast
 @given(texts=st.sets(st.text(max_size=6) | code_like, min_size=2, max_size=6))
-@pytest.mark.parametrize("wording", [SLOTS, NAMES], ids=["slots", "names"])
+@pytest.mark.parametrize("wording", [BY_INDEX, NAMES], ids=["index", "names"])
 def test_different_texts_are_written_differently(texts, wording):
     encoder = fitted([*"abcdefghijklmnop"], wording)
 
@@ -731,7 +731,7 @@ def test_different_texts_are_written_differently(texts, wording):
     "text", ["came by train 1", "99%", "x-ray", "a 100 b", "room x200", "yes? no"]
 )
 def test_ordinary_words_are_written_as_they_stand(text):
-    encoder = fitted([*"abcdefghijklmnop"], SLOTS)
+    encoder = fitted([*"abcdefghijklmnop"], BY_INDEX)
 
     assert encoder.transform(column([text])) == [f"x0 {text} y?"]
 
@@ -765,7 +765,7 @@ def test_texts_write_no_codes_where_codes_are_in_use(parameters):
 def test_a_number_is_not_moved_by_what_a_text_says():
     notes = [f"seen by {letter}" for letter in "abcdefghijklmnopqrst"]
     table = pd.DataFrame({"n": np.arange(20.0), "note": notes})
-    encoder = RowEncoder(**SLOTS).fit(table)
+    encoder = RowEncoder(**BY_INDEX).fit(table)
 
     [posing] = encoder.transform(table[:1].assign(note="99 99 99 99"))
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tiny import FixedScores, ScoresByPrompt
+from tiny import FixedScores, ScoresByPrompt, by_rule
 
 from liftlearn import LabelDecoder, NumberDecoder
 
@@ -132,10 +132,10 @@ def test_a_high_temperature_leaves_the_classes_shares_by_weight():
 @pytest.mark.parametrize(
     ("n_samples", "temperature"), [(10, 6.0), (50, 3.5), (370, 1.5), (19970, 1.01)]
 )
-def test_few_samples_make_a_model_too_sure(n_samples, temperature):
+def test_few_samples_make_a_model_overconfident(n_samples, temperature):
     labels, weight = [0, 1] * (n_samples // 2), np.repeat([1, 0], [n_samples, 100])
 
-    decoder = LabelDecoder(temperature="small_sample").fit(labels)
+    decoder = by_rule(LabelDecoder(), "temperature").fit(labels)
     assert decoder.temperature_ == pytest.approx(temperature)
 
     decoder.fit(labels + [0] * 100, sample_weight=5 * weight)
@@ -145,7 +145,7 @@ def test_few_samples_make_a_model_too_sure(n_samples, temperature):
 def test_the_temperature_is_fitted_to_the_least_log_loss():
     rng = np.random.RandomState(0)
     scores = log(rng.dirichlet([1, 1, 1], size=2000))
-    # Labels drawn from the probabilities, which are then made too sure by three times.
+    # Labels drawn from the probabilities, which then become three times as sure.
     labels = np.array(["a", "b", "c"])[
         (np.exp(scores).cumsum(axis=1) < rng.uniform(size=(2000, 1))).sum(axis=1)
     ]
@@ -159,7 +159,7 @@ def test_the_temperature_is_fitted_to_the_least_log_loss():
     np.testing.assert_allclose(
         decoder.predict_proba(lm, prompts), np.exp(scores), atol=0.02
     )
-    few = LabelDecoder(temperature="small_sample").fit(labels)
+    few = by_rule(LabelDecoder(), "temperature").fit(labels)
     assert few.calibrate(held_out).temperature_ == pytest.approx(
         decoder.temperature_, rel=0.01
     )

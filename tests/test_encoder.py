@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
+from tiny import by_rule
 
 from liftlearn import RowEncoder
 
@@ -57,19 +58,19 @@ WORDINGS = [
     {"digits": 17},
     {"numbers": "scaled", "digits": 3},
     {"numbers": "row"},
-    {"columns": "slots", "numbers": "scaled"},
-    {"columns": "slots", "numbers": "scaled", "spacing": "zscore"},
-    {"columns": "slots", "numbers": "scaled", "spacing": "quantile"},
-    {"columns": "slots", "numbers": "plain"},
-    {"columns": "slots", "numbers": "row"},
+    {"columns": "index", "numbers": "scaled"},
+    {"columns": "index", "numbers": "scaled", "spacing": "zscore"},
+    {"columns": "index", "numbers": "scaled", "spacing": "quantile"},
+    {"columns": "index", "numbers": "plain"},
+    {"columns": "index", "numbers": "row"},
 ]
-PLACES = [
-    {"columns": "places", "numbers": "scaled"},
-    {"columns": "places", "numbers": "plain"},
+WORDLESS = [
+    {"columns": "none", "numbers": "scaled"},
+    {"columns": "none", "numbers": "plain"},
 ]
-SLOTS = {"columns": "slots", "numbers": "scaled", "question": "y?"}
+BY_INDEX = {"columns": "index", "numbers": "scaled", "question": "y?"}
 named = st.sampled_from(WORDINGS)
-wordings = st.sampled_from(WORDINGS + PLACES)
+wordings = st.sampled_from(WORDINGS + WORDLESS)
 
 
 @st.composite
@@ -89,7 +90,7 @@ def tables(draw):
 
 def slot_words(cells, **parameters):
     """Return what follows the slot in each row of a table of one column."""
-    prompts = RowEncoder(**SLOTS, **parameters).fit_transform(
+    prompts = RowEncoder(**BY_INDEX, **parameters).fit_transform(
         pd.DataFrame({"a": cells})
     )
     return [prompt.removeprefix("x0 ").removesuffix("y?").strip() for prompt in prompts]
@@ -142,7 +143,7 @@ def test_the_callers_table_and_the_global_stream_are_left_alone(table, wording):
     stream = check_random_state(None)  # numpy's own
     stream_before = pickle.dumps(stream.get_state())
 
-    is_named = wording not in PLACES
+    is_named = wording not in WORDLESS
     encoder = RowEncoder(jitter=0.1, shuffle_columns=is_named, **wording).fit(table)
     encoder.augment(table, np.random.RandomState(0))
 
@@ -260,7 +261,7 @@ def test_whole_numbers_read_alike_in_every_type():
 
 
 def test_a_level_that_fit_never_saw_has_a_word_of_its_own():
-    encoder = RowEncoder(**SLOTS).fit(pd.DataFrame({"a": ["x", "y"]}))
+    encoder = RowEncoder(**BY_INDEX).fit(pd.DataFrame({"a": ["x", "y"]}))
 
     prompts = encoder.transform(pd.DataFrame({"a": ["x", "new", None]}))
 
@@ -274,14 +275,14 @@ def test_a_level_that_fit_never_saw_is_written_by_name():
 
 
 def test_a_new_cell_in_an_empty_column_is_a_new_level():
-    encoder = RowEncoder(**SLOTS).fit(pd.DataFrame({"a": [None, None]}))
+    encoder = RowEncoder(**BY_INDEX).fit(pd.DataFrame({"a": [None, None]}))
 
     prompts = encoder.transform(pd.DataFrame({"a": ["x", None]}))
 
     assert prompts == ["x0 c? y?", "y?"]
 
 
-@pytest.mark.parametrize("wording", WORDINGS + PLACES)
+@pytest.mark.parametrize("wording", WORDINGS + WORDLESS)
 @pytest.mark.parametrize("cell", [7, 1e308, 5e-324, -0.25, True, "x", dt.date(1, 1, 1)])
 def test_a_constant_column_is_written_alike_in_every_row(wording, cell):
     table = pd.DataFrame({"a": [cell] * 4})
@@ -295,7 +296,7 @@ def test_a_constant_column_is_written_alike_in_every_row(wording, cell):
 def test_many_columns_and_levels_have_words_of_their_own():
     table = pd.DataFrame([[f"level {i}"] * 130 for i in range(70)] * 3)
 
-    prompts = RowEncoder(**SLOTS).fit_transform(table)
+    prompts = RowEncoder(**BY_INDEX).fit_transform(table)
 
     first = prompts[0].removesuffix(" y?").split(" c0 c0")
     assert len(set(first[:-1])) == 130
@@ -317,7 +318,7 @@ def test_plain_whole_numbers_are_not_rounded_outside_training():
 
 
 def test_numbers_beyond_the_range_of_fit_are_written_as_its_end():
-    encoder = RowEncoder(**SLOTS).fit(pd.DataFrame({"a": np.arange(50.0)}))
+    encoder = RowEncoder(**BY_INDEX).fit(pd.DataFrame({"a": np.arange(50.0)}))
 
     lowest, highest, *beyond = encoder.transform(
         pd.DataFrame({"a": [0.0, 49.0, -1e300, 1e300]})
@@ -329,7 +330,7 @@ def test_numbers_beyond_the_range_of_fit_are_written_as_its_end():
 def test_row_numbers_tell_a_rows_shape_apart_from_its_level_and_size():
     curve = np.array([0.1, 0.4, 0.9, 0.3])
     table = pd.DataFrame([curve, 100 + 50 * curve, -curve])
-    encoder = RowEncoder(numbers="row", columns="slots", question="?").fit(table)
+    encoder = RowEncoder(numbers="row", columns="index", question="?").fit(table)
 
     # Median .35, mean deviation .225: .5 + (x - .35) / 1.8
     assert encoder.transform(table) == [
@@ -371,7 +372,7 @@ def curves(rng, n_rows, noise, n_columns=40):
     ids=["few", "more", "many", "levels", "curves"],
 )
 def test_jitter_by_table_grows_with_the_columns_of_numbers(table, jitter):
-    encoder = RowEncoder(numbers="by_table", jitter="by_table").fit(table)
+    encoder = by_rule(RowEncoder(), "numbers", "jitter").fit(table)
 
     assert encoder.jitter_ == pytest.approx(jitter)
 
@@ -381,7 +382,7 @@ def test_by_table_curves_are_written_by_row(noise):
     table = curves(np.random.RandomState(0), 100, noise)
     table.iloc[3, 5] = np.nan
 
-    encoder = RowEncoder(numbers="by_table").fit(table)
+    encoder = by_rule(RowEncoder(), "numbers").fit(table)
 
     assert encoder.numbers_ == "row"
 
@@ -397,7 +398,7 @@ def test_by_table_curves_are_written_by_row(noise):
     ids=["much noise", "few columns", "columns apart", "few numbers"],
 )
 def test_by_table_other_rows_are_written_by_column(table):
-    assert RowEncoder(numbers="by_table").fit(table).numbers_ == "scaled"
+    assert by_rule(RowEncoder(), "numbers").fit(table).numbers_ == "scaled"
 
 
 # Places
@@ -420,7 +421,7 @@ def test_by_places_each_cell_has_the_same_place_in_every_row():
     table = pd.DataFrame(
         {"a": [0.5, np.nan, 2.5], "b": ["u", None, "v"], "c": [7.0, 8.0, 9.0]}
     )
-    encoder = RowEncoder(columns="places", numbers="scaled", question="y?").fit(table)
+    encoder = RowEncoder(columns="none", numbers="scaled", question="y?").fit(table)
 
     new = pd.DataFrame({"a": [1.5], "b": ["w"], "c": [np.nan]})
 
@@ -431,7 +432,7 @@ def test_by_places_each_cell_has_the_same_place_in_every_row():
 def test_by_places_what_is_not_known_is_as_long_as_what_is():
     levels = [f"level {i}" for i in range(100)] * 2
     table = pd.DataFrame({"a": levels, "b": np.arange(200.0)})
-    encoder = RowEncoder(columns="places", numbers="scaled", digits=4).fit(table)
+    encoder = RowEncoder(columns="none", numbers="scaled", digits=4).fit(table)
 
     (known,) = encoder.transform(table[:1])
     (unknown,) = encoder.transform(pd.DataFrame({"a": ["new"], "b": [np.nan]}))
@@ -443,15 +444,15 @@ def test_by_places_what_is_not_known_is_as_long_as_what_is():
 @pytest.mark.parametrize(
     ("table", "parameters", "columns"),
     [
-        (many_columns(), {}, "places"),
-        (many_columns(level=["u", "v"] * 10, rank=[1, 2] * 10), {}, "places"),
-        (many_columns().iloc[:, 1:], {}, "slots"),
-        (many_columns(date=pd.date_range("2020", periods=20)), {}, "slots"),
-        (many_columns(text=[f"word {i}" for i in range(20)]), {}, "slots"),
-        (with_missing(0.7), {}, "slots"),
-        (with_missing(0.3), {}, "places"),
-        (many_columns(), {"descriptions": {"x0": "age"}}, "slots"),
-        (many_columns(), {"shuffle_columns": True}, "slots"),
+        (many_columns(), {}, "none"),
+        (many_columns(level=["u", "v"] * 10, rank=[1, 2] * 10), {}, "none"),
+        (many_columns().iloc[:, 1:], {}, "index"),
+        (many_columns(date=pd.date_range("2020", periods=20)), {}, "index"),
+        (many_columns(text=[f"word {i}" for i in range(20)]), {}, "index"),
+        (with_missing(0.7), {}, "index"),
+        (with_missing(0.3), {}, "none"),
+        (many_columns(), {"descriptions": {"x0": "age"}}, "index"),
+        (many_columns(), {"shuffle_columns": True}, "index"),
     ],
     ids=[
         "wide", "kinds", "narrow", "date", "text", "sparse", "some missing",
@@ -461,7 +462,7 @@ def test_by_places_what_is_not_known_is_as_long_as_what_is():
 def test_by_table_full_rows_of_many_columns_are_written_by_places(
     table, parameters, columns
 ):
-    encoder = RowEncoder(columns="by_table", numbers="scaled", **parameters).fit(table)
+    encoder = by_rule(RowEncoder(numbers="scaled", **parameters), "columns").fit(table)
 
     assert encoder.columns_ == columns
 
@@ -470,9 +471,9 @@ def test_by_table_full_rows_of_many_columns_are_written_by_places(
     "parameter", [{"descriptions": {"a": "age"}}, {"shuffle_columns": True}], ids=str
 )
 def test_places_refuse_what_would_need_a_word_for_a_column(parameter):
-    encoder = RowEncoder(columns="places", **parameter)
+    encoder = RowEncoder(columns="none", **parameter)
 
-    with pytest.raises(ValueError, match='columns="slots"'):
+    with pytest.raises(ValueError, match='columns="index"'):
         encoder.fit(pd.DataFrame({"a": [1]}))
 
 
@@ -542,7 +543,7 @@ def test_a_number_column_that_holds_other_cells_later_is_refused(cell):
 # Text
 
 
-@pytest.mark.parametrize("columns", ["names", "slots"])
+@pytest.mark.parametrize("columns", ["names", "index"])
 def test_long_text_is_cut_with_a_warning_that_names_the_column(columns):
     notes = [f"{i:02d}-and-much-more" for i in range(12)]
     encoder = RowEncoder(columns=columns, text_length=6)
@@ -612,7 +613,7 @@ def test_a_description_stands_in_place_of_a_name_or_slot():
     descriptions = {5: "the second letter"}
 
     by_name = RowEncoder(descriptions=descriptions, question="?")
-    by_slot = RowEncoder(descriptions=descriptions, **SLOTS)
+    by_slot = RowEncoder(descriptions=descriptions, **BY_INDEX)
 
     assert by_name.fit_transform(table) == ["4 is x, the second letter is z. ?"]
     assert by_slot.fit_transform(table) == ["x0 c0 the second letter c0 y?"]
@@ -678,7 +679,7 @@ def test_a_wrong_parameter_is_named(parameter):
 # Weights
 
 
-@pytest.mark.parametrize("wording", WORDINGS + PLACES)
+@pytest.mark.parametrize("wording", WORDINGS + WORDLESS)
 def test_a_weight_is_a_number_of_repetitions(wording):
     rng = np.random.RandomState(0)
     # Of more than ten distinct numbers, so that repeating makes no ranks of them.
@@ -698,7 +699,7 @@ def test_a_weight_is_a_number_of_repetitions(wording):
 def test_levels_of_rows_without_weight_are_not_learnt():
     table = pd.DataFrame({"a": ["x", "y", "z"]})
 
-    encoder = RowEncoder(**SLOTS).fit(table, sample_weight=[1, 0, 1])
+    encoder = RowEncoder(**BY_INDEX).fit(table, sample_weight=[1, 0, 1])
 
     assert encoder.transform(table) == ["x0 c0 y?", "x0 c? y?", "x0 c1 y?"]
 
@@ -717,7 +718,7 @@ def test_the_encoder_works_in_a_pipeline():
     assert score == 1.0
 
 
-@pytest.mark.parametrize("wording", WORDINGS + PLACES)
+@pytest.mark.parametrize("wording", WORDINGS + WORDLESS)
 def test_a_pickled_encoder_writes_the_same(wording):
     table = pd.DataFrame(
         {

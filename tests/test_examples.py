@@ -167,7 +167,7 @@ def test_the_wordings_benchmark_measures_names_and_slots(
     runpy.run_path(str(EXAMPLES / "benchmarks" / "wordings.py"), run_name="__main__")
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[1] for line in lines[2:]] == ["names", "slots"]
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["names", "index"]
     assert all(0 <= float(line.split(" | ")[2]) <= 1 for line in lines[2:])
 
 
@@ -277,4 +277,4 @@ def test_pretraining_makes_a_model_and_goes_on_from_its_checkpoint(tmp_path):
     assert f"| tables | {len(tables)} |" in card
     X, y = load_iris(return_X_y=True)
     classifier = LIFTClassifier(tmp_path / "model", finetuner=FineTuner(max_steps=1))
-    assert classifier.fit(X, y).encoder_.columns_ == "slots"
+    assert classifier.fit(X, y).encoder_.columns_ == "index"

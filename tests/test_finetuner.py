@@ -17,6 +17,7 @@ from sklearn.utils import check_random_state
 from tiny import (
     Ticks,
     are_equal,
+    by_rule,
     only,
     own_loss,
     prompts_of,
@@ -73,7 +74,7 @@ def test_the_loss_falls(request, family, constrained):
 def test_a_number_is_learnt_to_the_grids_precision():
     table = pd.DataFrame({"x": np.tile([0.0, 1.0], 20)})
     y = np.where(table["x"] == 1, 8.0, 2.0)
-    encoder = RowEncoder(columns="slots", numbers="scaled", question="y=").fit(table)
+    encoder = RowEncoder(columns="index", numbers="scaled", question="y=").fit(table)
     decoder = NumberDecoder(grid="scaled", low=0, high=10).fit(y)
     corpus = Corpus(encoder, decoder.answers_, table, y, np.ones(40))
     tuner = FineTuner(n_epochs=40, batch_size=20, learning_rate=3e-3)
@@ -216,7 +217,7 @@ GRID = NumberDecoder(grid="scaled").fit([0.0, 1.0]).answers_
 )
 def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
     corpus = replace(sentences(n_rows, np.arange(n_rows) % 2), answers=answers)
-    tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=batch_size)
+    tuner = by_rule(FineTuner(n_epochs=1, batch_size=batch_size), "max_steps")
 
     tuner.finetune(llama, corpus, RandomState(0))
 
@@ -238,10 +239,8 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
 def test_epochs_steps_and_rate_by_table(llama, dropout, answers, settled):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=answers)
     corpus.encoder.set_params(cell_dropout=dropout).fit(corpus.table)
-    tuner = FineTuner(
-        n_epochs="by_table", max_steps="by_table", learning_rate="by_table",
-        max_time=1e-9,
-    )  # fmt: skip
+    tuner = FineTuner(max_time=1e-9)
+    by_rule(tuner, "n_epochs", "max_steps", "learning_rate")
 
     with pytest.warns(ConvergenceWarning):
         tuner.finetune(llama, corpus, RandomState(0))
@@ -251,7 +250,7 @@ def test_epochs_steps_and_rate_by_table(llama, dropout, answers, settled):
 
 def test_large_tables_may_read_more_tokens_with_cells_left_out(llama):
     corpus = sentences(30_000)
-    tuner = FineTuner(max_steps="by_table", n_epochs=0, batch_size=10)
+    tuner = by_rule(FineTuner(n_epochs=0, batch_size=10), "max_steps")
 
     n_steps = []
     for dropout in [0.0, 0.1]:
@@ -265,9 +264,8 @@ def test_large_tables_may_read_more_tokens_with_cells_left_out(llama):
 
 def test_accumulated_batches_are_one_step_by_table(llama):
     corpus = sentences(900, np.arange(900) % 2)
-    tuner = FineTuner(
-        max_steps="by_table", n_epochs=1, batch_size=5, gradient_accumulation_steps=2
-    )
+    tuner = FineTuner(n_epochs=1, batch_size=5, gradient_accumulation_steps=2)
+    by_rule(tuner, "max_steps")
 
     tuner.finetune(llama, corpus, RandomState(0))
 
@@ -288,7 +286,7 @@ def test_steps_by_table_are_bounded_by_the_tokens_they_read(
 ):
     corpus = replace(sentences(n_rows, np.zeros(n_rows, int)), answers=answers)
     (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
-    tuner = FineTuner(max_steps="by_table", n_epochs=1, batch_size=batch_size)
+    tuner = by_rule(FineTuner(n_epochs=1, batch_size=batch_size), "max_steps")
 
     tuner.finetune(llama, corpus, RandomState(0))
 
@@ -308,14 +306,25 @@ def untrained(monkeypatch):
     [
         ({}, 100, 1),
         ({"n_models": 3}, 10, 3),
-        ({"n_models": "by_table", "n_epochs": 1}, 100, 3),
-        ({"n_models": "by_table", "n_epochs": 1}, 20, 3),
-        ({"n_models": "by_table", "n_epochs": 1}, 19, 1),
-        ({"n_models": "by_table", "n_epochs": 10_000}, 100, 1),
     ],
 )
 def test_models_are_counted(llama, parameters, n_rows, n_models):
     tuner = FineTuner(**parameters)
+
+    members = tuner.finetune(llama, sentences(n_rows), RandomState(0))
+
+    assert len(members) == tuner.n_models_ == n_models
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(
+    ("n_epochs", "n_rows", "n_models"),
+    [(1, 100, 3), (1, 20, 3), (1, 19, 1), (10_000, 100, 1)],
+)
+def test_few_rows_and_long_fits_have_one_model_by_table(
+    llama, n_epochs, n_rows, n_models
+):
+    tuner = by_rule(FineTuner(n_epochs=n_epochs), "n_models")
 
     members = tuner.finetune(llama, sentences(n_rows), RandomState(0))
 
@@ -339,7 +348,7 @@ def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(
     corpus.encoder.set_params(cell_dropout=dropout).fit(corpus.table)
     (length,) = set(map(len, llama.prompt_tokens(prompts_of(corpus))))
     tokens = n_rows * length  # in an epoch
-    tuner = FineTuner(n_models="by_table", n_epochs=budget // (2 * tokens))
+    tuner = by_rule(FineTuner(n_epochs=budget // (2 * tokens)), "n_models")
     tuner.set_params(batch_size=1)
 
     assert len(tuner.finetune(llama, corpus, RandomState(0))) == 2
@@ -355,9 +364,8 @@ def test_models_by_table_are_as_many_as_the_tokens_they_read_allow(
 def test_validation_fraction_by_table_is_a_hundred_rows_at_most(
     llama, n_rows, early_stopping, fraction
 ):
-    tuner = FineTuner(
-        validation_fraction="by_table", early_stopping=early_stopping, n_models=2
-    )
+    tuner = FineTuner(early_stopping=early_stopping, n_models=2)
+    by_rule(tuner, "validation_fraction")
     metric = MetricsInTurn([])
 
     members = tuner.finetune(llama, sentences(n_rows), RandomState(0), metric=metric)
@@ -381,7 +389,7 @@ def test_members_add_to_one_history_and_share_the_time(llama):
 
 def test_a_second_call_of_finetune_knows_nothing_of_the_first(llama, tmp_path):
     numbers = replace(sentences(10, np.zeros(10, int)), answers=GRID)
-    used = FineTuner(max_steps="by_table", n_epochs=4, n_models=2)
+    used = by_rule(FineTuner(n_epochs=4, n_models=2), "max_steps")
     with pytest.raises(KeyboardInterrupt):
         used.set_params(checkpoint_dir=tmp_path).finetune(
             llama, numbers, RandomState(0), metric=interrupting
@@ -389,7 +397,7 @@ def test_a_second_call_of_finetune_knows_nothing_of_the_first(llama, tmp_path):
     used.set_params(checkpoint_dir=None)
     used.finetune(llama, numbers, RandomState(0), metric=MetricsInTurn([-1.0, -2.0]))
     assert used.short_schedule_
-    fresh = clone(used)
+    fresh = by_rule(clone(used), "max_steps")
 
     def tuned(tuner):
         members = tuner.finetune(llama, numbers, RandomState(1))
@@ -443,7 +451,7 @@ def test_members_keep_their_checkpoints_apart(llama, tmp_path):
 )
 def test_numbers_are_learnt_briefly_where_that_is_much_better(llama, metrics, is_short):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
-    tuner = FineTuner(max_steps="by_table", n_epochs=8, batch_size=5, n_models=2)
+    tuner = by_rule(FineTuner(n_epochs=8, batch_size=5, n_models=2), "max_steps")
     metric = MetricsInTurn(metrics)
 
     first, _ = tuner.finetune(llama, corpus, RandomState(0), metric=metric)
@@ -466,7 +474,7 @@ def test_what_is_tried_briefly_shares_the_time_of_its_member(llama, monkeypatch)
         return Clock(n_steps, None)
 
     monkeypatch.setattr("liftlearn._finetuner._tuner.Clock", clock)
-    tuner = FineTuner(max_steps="by_table", n_epochs=1, max_time=8.0, n_models=2)
+    tuner = by_rule(FineTuner(n_epochs=1, max_time=8.0, n_models=2), "max_steps")
     metric = MetricsInTurn([-1.0, -1.0])
 
     tuner.finetune(llama, corpus, RandomState(0), metric=metric)
@@ -474,7 +482,7 @@ def test_what_is_tried_briefly_shares_the_time_of_its_member(llama, monkeypatch)
     assert given == [1.0, 3.0, 4.0]
 
 
-@pytest.mark.parametrize(("answers", "max_steps"), [("labels", "by_table"), (GRID, 8)])
+@pytest.mark.parametrize(("answers", "max_steps"), [("labels", "auto"), (GRID, 8)])
 def test_labels_and_steps_that_are_given_are_not_learnt_briefly(
     llama, answers, max_steps
 ):
@@ -483,16 +491,16 @@ def test_labels_and_steps_that_are_given_are_not_learnt_briefly(
         corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
     metric = MetricsInTurn([])
 
-    FineTuner(max_steps=max_steps, n_epochs=1, n_models=2).finetune(
-        llama, corpus, RandomState(0), metric=metric
-    )
+    tuner = by_rule(FineTuner(max_steps=max_steps, n_epochs=1, n_models=2), "max_steps")
+
+    tuner.finetune(llama, corpus, RandomState(0), metric=metric)
 
     assert not metric.seen
 
 
 def test_a_short_member_keeps_its_checkpoint_apart(llama, tmp_path, monkeypatch):
     corpus = replace(sentences(10, np.zeros(10, int)), answers=GRID)
-    tuner = FineTuner(max_steps="by_table", n_epochs=8, n_models=2)
+    tuner = by_rule(FineTuner(n_epochs=8, n_models=2), "max_steps")
     tuner.set_params(checkpoint_dir=tmp_path, checkpoint_every=1)
     written, n_taken = [], []
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from tiny import FixedScores
+from tiny import FixedScores, by_rule
 
 from liftlearn import (
     FineTuner,
@@ -60,7 +60,7 @@ def test_rows_that_a_model_has_not_seen_fit_the_temperature(seen, early_stopping
         if unseen.any():
             prompts = classifier.encoder_.transform(table[unseen])
             held_out.append((lm, prompts, labels[unseen], np.ones(6)))
-    expected = LabelDecoder(**classifier.decoder_.get_params()).fit(labels)
+    expected = by_rule(LabelDecoder(words="codes"), "temperature").fit(labels)
     expected.calibrate(held_out)
     assert classifier.decoder_.temperature_ == pytest.approx(expected.temperature_)
 
@@ -138,9 +138,9 @@ def test_members_that_were_done_are_not_tuned_again(
 @pytest.mark.parametrize(
     ("n_models", "apart", "n_tuned"),
     [
-        ("by_table", 0.0, 2),
-        ("by_table", 0.09, 2),
-        ("by_table", 0.11, 3),
+        ("auto", 0.0, 2),
+        ("auto", 0.09, 2),
+        ("auto", 0.11, 3),
         (3, 0.0, 3),  # as many as were asked for
         (2, 0.5, 2),
         (1, 0.0, 1),
@@ -152,15 +152,13 @@ def test_two_models_are_enough_if_they_agree(monkeypatch, n_models, apart, n_tun
     encoder = RowEncoder(question="?").fit(table)
     answers = LabelDecoder().fit(labels).answers_
     corpus = Corpus(encoder, answers, table, labels, np.ones(40))
-    copies = [FixedScores(np.log([1 - yes, yes])) for yes in (0.4, 0.4 + apart, 0.5)]
-    monkeypatch.setattr(
-        FineTuner, "_member", lambda _, fit, which, *rows: copies[which]
-    )
-    finetuner = FineTuner(n_models=n_models, max_steps=1)
+    tuned = [FixedScores(np.log([1 - yes, yes])) for yes in (0.4, 0.4 + apart, 0.5)]
+    monkeypatch.setattr(FineTuner, "_member", lambda _, fit, which, *rows: tuned[which])
+    finetuner = by_rule(FineTuner(n_models=n_models, max_steps=1), "n_models")
 
     members = finetuner.finetune(LanguageModel.load(), corpus, np.random.RandomState(0))
 
-    assert [member.lm for member in members] == copies[:n_tuned]
+    assert [member.lm for member in members] == tuned[:n_tuned]
 
 
 class Judged(LIFTRegressor):
@@ -178,7 +176,7 @@ def test_short_and_full_schedules_are_judged_by_the_error_on_unseen_rows(seen):
     table = pd.DataFrame({"a": np.arange(20.0) ** 2})
     target = np.sqrt(table["a"].to_numpy())
     # As many steps as by the table would be bounded by, in few epochs.
-    finetuner = FineTuner(n_epochs=2, max_steps="by_table", n_models=2)
+    finetuner = FineTuner(n_epochs=2, n_models=2)
 
     regressor = Judged(finetuner=finetuner, random_state=0).fit(table, target)
 

@@ -117,7 +117,7 @@ def test_what_is_preferred_is_what_the_parts_have(preferring):
     preferences = {
         "precision": "float64",
         "classification": {
-            "encoder": {"columns": "slots", "text_length": None, "digits": 3},
+            "encoder": {"columns": "index", "text_length": None, "digits": 3},
             "finetuner": {"max_steps": 1, "n_models": 1, "learning_rate": 0.5},
             "decoder": {"words": ["no", "yes"], "temperature": 2.0},
         },
@@ -128,7 +128,7 @@ def test_what_is_preferred_is_what_the_parts_have(preferring):
         preferring(preferences), finetuner=FineTuner(learning_rate=0.25)
     ).fit(table, [0, 1, 0, 1])
 
-    assert classifier.encoder_.columns_ == "slots"
+    assert classifier.encoder_.columns_ == "index"
     assert classifier.encoder_.digits_ == 3
     assert classifier.encoder_.text_length_ is None
     assert classifier.finetuner_.n_steps_ == 1

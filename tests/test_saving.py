@@ -127,7 +127,7 @@ WORDINGS = [
     {},
     {"columns": "names", "numbers": "plain", "jitter": 0.0},
     {"numbers": "row"},
-    {"columns": "places"},
+    {"columns": "none"},
 ]
 
 
@@ -827,7 +827,7 @@ def key(folder, name, **values):
 def made_up(tmp_path_factory, llama_folder):
     """Return saved folders to change copies of."""
     top = tmp_path_factory.mktemp("made up")
-    wording = RowEncoder(columns="slots", numbers="scaled")
+    wording = RowEncoder(columns="index", numbers="scaled")
     fitted(model=llama_folder, encoder=wording).save(top / "classes")
     fitted("numbers", model=llama_folder, encoder=wording).save(top / "numbers")
     tuner = FineTuner(**SHORT, adapter=LoraConfig(r=2, target_modules=["q_proj"]))

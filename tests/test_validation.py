@@ -21,10 +21,10 @@ by_wording = pytest.mark.parametrize(
     "wording",
     [
         {},
-        {"columns": "slots", "numbers": "scaled"},
+        {"columns": "index", "numbers": "scaled"},
         {"numbers": "row"},
     ],
-    ids=["names", "slots", "row"],
+    ids=["names", "index", "row"],
 )
 
 

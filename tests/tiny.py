@@ -322,3 +322,9 @@ def outputs(estimator, X):
     if isinstance(estimator, LIFTClassifier):
         return estimator.predict_proba(X)
     return np.column_stack(estimator.predict(X, return_std=True))
+
+
+def by_rule(part, *names):
+    """Let a part have a model that leaves some parameters to their rules."""
+    part._preferences = dict.fromkeys(names, "by_table")
+    return part

@@ -37,7 +37,7 @@ def main() -> None:
     print("| set | columns | accuracy | each split | seconds |\n| --- | --- |", end="")
     print(" --- | --- | --- |", flush=True)
     for name in options.sets:
-        for columns in ("names", "slots"):
+        for columns in ("names", "index"):
             scores, seconds = [], []
             for seed in options.seeds:
                 split = read_split(options.folder, name, index[name], seed)

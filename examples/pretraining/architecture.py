@@ -85,7 +85,7 @@ def _byte(value: int) -> str:
 
 def preferences() -> dict[str, Any]:
     """Return what the model's configuration says under ``liftlearn``."""
-    labels = {"words": "codes", "temperature": "small_sample"}
+    labels = {"words": "codes", "temperature": "by_table"}
     numbers = {"grid": "scaled", "spacing": "by_table"}
     tasks: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         "classification": ({"question": "y?", "cell_dropout": "by_table"}, labels),

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.random import RandomState
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -33,12 +33,15 @@ from liftlearn._estimators._parts import (
 )
 from liftlearn._finetuner import share_stream
 from liftlearn._language_model import Ensemble, LanguageModel
+from liftlearn._rules import Part
 from liftlearn._saving import save_fitted
 from liftlearn._tables import check_table
 from liftlearn._validation import (
     HasMethods,
     Interval,
     check_number,
+    check_sample_weight,
+    fits_whole,
     weights_in_proportion,
 )
 
@@ -49,7 +52,7 @@ ESTIMATORS: dict[str, type[LIFT]] = {}
 class LIFT(BaseEstimator):
     """What the classifier and the regressor share: the way from a table to a model."""
 
-    _parts: ClassVar[dict[str, type[BaseEstimator]]]
+    _parts: ClassVar[dict[str, type[Part]]]
     _task: ClassVar[str]
 
     encoder_: Encoder
@@ -65,6 +68,93 @@ class LIFT(BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | None = None,
+        *,
+        encoder: Any = None,
+        finetuner: Any = None,
+        decoder: Any = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.finetuner = finetuner
+        self.decoder = decoder
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fits_whole
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Fine-tune the model on a table and its target.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            The table: numbers, categories, text, dates; cells may be missing. Any
+            dataframe that narwhals reads is taken.
+        y : array-like of shape (n_samples,)
+            The labels or numbers. The name of a pandas series is used in the question
+            where the wording has one.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts. None counts each once.
+
+        Returns
+        -------
+        self : estimator
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the table, the target, the weights or a parameter can't be used, or a row
+            is longer than the model can read; if no row is left to learn from beside
+            held-out ones.
+        TypeError
+            If a part of your own does not do what such a part does, or what is given
+            is of another kind altogether.
+        """
+        # 1. What was given, and what the fit starts from.
+        table = check_table(self, X, reset=True)
+        target = self._checked_target(y, table)
+        weight = self._checked_weight(sample_weight, table, target)
+        rng = _stream(self.random_state)
+        share_stream(rng, self.device)
+        pretrained = LanguageModel.load(self.model, device=self.device)
+        encoder, finetuner, decoder = self._chosen_parts(pretrained)
+        # 2. What is to be learnt, and how it is written.
+        rows, weight = _distinct_rows(table, target, weight)
+        table, target = table.iloc[rows], target[rows]
+        self.decoder_ = fitted_decoder(decoder, target, weight)
+        named = pd.Series(target, name=getattr(y, "name", None))
+        self.encoder_ = fitted_encoder(encoder, table, named, weight)
+        answers = self.decoder_.answers_
+        # Training meets rows in another order: too long a row is better named here, by
+        # its number in the whole table.
+        prompts = sentences(self.encoder_, table)
+        pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
+        # 3. The members learn it.
+        corpus = Corpus(self.encoder_, answers, table, target, weight)
+        self.finetuner_ = finetuner
+        tuned = self.finetuner_.finetune(
+            pretrained, corpus, rng, metric=self._metric, verbose=self.verbose
+        )
+        members = members_of(self.finetuner_, tuned)
+        models = tuple(lm for lm, _ in members)
+        self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
+        # 4. Held-out rows tell how overconfident they are.
+        held_out = [
+            (lm, self._prompts(rows.table), rows.target, rows.weight)
+            for lm, rows in members
+            if rows is not None
+        ]
+        if held_out and isinstance(self.decoder_, CalibratedDecoder):
+            self.decoder_.calibrate(held_out)
+        return self
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters of the estimator and of its parts.
@@ -136,6 +226,43 @@ class LIFT(BaseEstimator):
         check_is_fitted(self, "language_model_")
         save_fitted(self, folder, ESTIMATORS, merged=merged)
 
+    def sample_y(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        *,
+        temperature: float = 1.0,
+        random_state: Any = None,
+    ) -> NDArray[Any]:
+        """Draw targets from what is predicted of each row, as LIFT does from the model.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_rows, n_features)
+            A table with the columns seen in `fit`.
+        n_samples : int, default=1
+            How many are drawn for each row.
+        temperature : float, default=1.0
+            Probabilities, or densities, are raised to the power of its inverse: below 1
+            the probable becomes more so, above 1 less.
+        random_state : int, RandomState instance or None, default=None
+            Draws them.
+
+        Returns
+        -------
+        targets : ndarray of shape (n_rows, n_samples)
+            Labels, or numbers in the units of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table is not like that of `fit`, a row is longer than the model can
+            read, or the temperature or the count of draws is no positive number.
+        """
+        return self._sampled(X, n_samples, temperature, random_state)
+
     def conformalize(self, X: Any, y: Any) -> Self:
         """Learn from held-out rows how wide sets and intervals must be.
 
@@ -179,63 +306,31 @@ class LIFT(BaseEstimator):
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         raise NotImplementedError
 
+    def _checked_weight(
+        self, sample_weight: Any, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        return check_sample_weight(sample_weight, table)
+
+    def _sampled(
+        self, X: Any, n_samples: int, temperature: float, random_state: Any
+    ) -> NDArray[Any]:
+        raise NotImplementedError
+
     def _conformity(
         self, table: pd.DataFrame, target: NDArray[Any]
     ) -> NDArray[np.float64]:
         """Return how far each row's target is from what is predicted, in [0, 1]."""
         raise NotImplementedError
 
-    def _fit(
-        self, table: pd.DataFrame, y: Any, target: NDArray[Any], weight: NDArray[Any]
-    ) -> None:
-        """Make the parts and run them in order."""
-        # 1. What the fit starts from.
-        rng = _stream(self.random_state)
-        share_stream(rng, self.device)
-        pretrained = LanguageModel.load(self.model, device=self.device)
-        encoder, finetuner, decoder = self._chosen_parts(pretrained)
-        # 2. What is to be learnt, and how it is written.
-        rows, weight = _distinct_rows(table, target, weight)
-        table, target = table.iloc[rows], target[rows]
-        self.decoder_ = fitted_decoder(decoder, target, weight)
-        named = pd.Series(target, name=getattr(y, "name", None))
-        self.encoder_ = fitted_encoder(encoder, table, named, weight)
-        answers = self.decoder_.answers_
-        # Training meets rows in another order: too long a row is better named here, by
-        # its place in the whole table.
-        prompts = sentences(self.encoder_, table)
-        pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
-        # 3. The members learn it.
-        corpus = Corpus(self.encoder_, answers, table, target, weight)
-        self.finetuner_ = finetuner
-        tuned = self.finetuner_.finetune(
-            pretrained, corpus, rng, metric=self._metric, verbose=self.verbose
-        )
-        members = members_of(self.finetuner_, tuned)
-        models = tuple(lm for lm, _ in members)
-        self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
-        # 4. The rows that they left out tell how overconfident they are.
-        held_out = [
-            (lm, self._prompts(unseen.table), unseen.target, unseen.weight)
-            for lm, unseen in members
-            if unseen is not None
-        ]
-        if held_out and isinstance(self.decoder_, CalibratedDecoder):
-            self.decoder_.calibrate(held_out)
-
     def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
-        """Return copies of the parts, with what is "auto" as the model prefers it."""
+        """Return copies of the parts, which know what the model prefers."""
         preferences = pretrained.preferences.get(self._task, {})
         chosen = []
         for name, default in self._parts.items():
             given = getattr(self, name)
             part: Any = default() if given is None else clone(given, safe=False)
             if isinstance(part, default):
-                # A class derived from ours may have fewer parameters.
-                settled = part.get_params(deep=False).items()
-                is_auto = {n for n, v in settled if isinstance(v, str) and v == "auto"}
-                preferred = preferences.get(name, {}).items()
-                part.set_params(**{n: v for n, v in preferred if n in is_auto})
+                part._preferences = dict(preferences.get(name, {}))
             chosen.append(part)
         return chosen
 
@@ -303,7 +398,7 @@ def _distinct_rows(
 
 
 def _codes(cells: pd.Series) -> NDArray[np.intp]:
-    """Return the place of each cell among the sorted distinct ones; -1 if missing."""
+    """Return the rank of each cell among the sorted distinct ones; -1 if missing."""
     if cells.dtype == object:  # unlike types can't be sorted, lists not be compared
         cells = cells.map(repr, na_action="ignore")
     codes: NDArray[np.intp] = pd.factorize(cells, sort=True)[0]

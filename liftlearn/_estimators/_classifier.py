@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from numbers import Real
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -27,7 +27,7 @@ from liftlearn._estimators._base import (
 from liftlearn._estimators._parts import LabelsDecoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import TASKS, LanguageModel
-from liftlearn._tables import check_table
+from liftlearn._rules import Part
 from liftlearn._validation import (
     HasMethods,
     Interval,
@@ -36,7 +36,6 @@ from liftlearn._validation import (
     check_sample_weight,
     check_target,
     checks_table,
-    fits_whole,
     unchecked,
     weights_in_proportion,
 )
@@ -82,7 +81,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     encoder_, finetuner_, decoder_
         The fitted parts; ``finetuner_.history_`` tells how training went.
     language_model_ : LanguageModel or Ensemble
-        The tuned model, or several copies of it, as ``FineTuner(n_models=...)`` says.
+        The tuned model, or the members of an ensemble: see ``FineTuner(n_models=...)``.
 
     See Also
     --------
@@ -111,7 +110,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
 
     decoder_: LabelsDecoder
 
-    _parts: ClassVar[dict[str, type[BaseEstimator]]] = {
+    _parts: ClassVar[dict[str, type[Part]]] = {
         "encoder": RowEncoder,
         "finetuner": FineTuner,
         "decoder": LabelDecoder,
@@ -136,53 +135,21 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
-        self.model = model
-        self.encoder = encoder
-        self.finetuner = finetuner
-        self.decoder = decoder
+        super().__init__(
+            model,
+            encoder=encoder,
+            finetuner=finetuner,
+            decoder=decoder,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
         self.class_weight = class_weight
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
-    @fits_whole
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
-        """Fine-tune the model on a table and its labels.
-
-        Parameters
-        ----------
-        X : dataframe or array-like of shape (n_samples, n_features)
-            The table: numbers, categories, text, dates; cells may be missing. Any
-            dataframe that narwhals reads is taken.
-        y : array-like of shape (n_samples,)
-            The labels. The name of a pandas series is used in the question where the
-            wording has one.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts. None counts each once.
-
-        Returns
-        -------
-        self : LIFTClassifier
-            The fitted classifier.
-
-        Raises
-        ------
-        ValueError
-            If the table, the labels, the weights or a parameter can't be used, or a row
-            is longer than the model can read; if no row is left to learn from beside
-            those that early stopping or the first of several models leaves out.
-        TypeError
-            If a part of your own does not do what such a part does, or what is given
-            is of another kind altogether.
-        """
-        table = check_table(self, X, reset=True)
-        target = self._checked_target(y, table)
-        weight = check_sample_weight(sample_weight, table)
-        factor = _class_weight(self.class_weight, target, weight)
-        weight = check_sample_weight(weight * weights_in_proportion(factor), table)
-        self._fit(table, y, target, weight)
-        self.classes_ = self.decoder_.classes_
-        return self
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The distinct labels, sorted."""
+        return self.decoder_.classes_
 
     @checks_table
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -203,8 +170,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read.
         """
         return self.decoder_.predict_proba(self.language_model_, self._prompts(X))
 
@@ -226,8 +193,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read.
         """
         return np.log(self.predict_proba(X))
 
@@ -249,8 +216,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read.
         """
         proba = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
@@ -276,9 +243,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
-            Or if the coverage is no number in (0, 1).
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read, or the coverage is no number in (0, 1).
 
         Notes
         -----
@@ -305,52 +271,26 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         np.put_along_axis(member, order, is_needed, axis=1)
         return member
 
-    def sample_y(
-        self,
-        X: Any,
-        n_samples: int = 1,
-        *,
-        temperature: float = 1.0,
-        random_state: Any = None,
+    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
+        target = check_target(self, y, table)
+        check_classification_targets(target)
+        return target
+
+    def _checked_weight(
+        self, sample_weight: Any, table: pd.DataFrame, target: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        weight = super()._checked_weight(sample_weight, table, target)
+        factor = _class_weight(self.class_weight, target, weight)
+        return check_sample_weight(weight * weights_in_proportion(factor), table)
+
+    def _sampled(
+        self, X: Any, n_samples: int, temperature: float, random_state: Any
     ) -> NDArray[Any]:
-        """Draw labels from each row's probabilities, as LIFT does from the model.
-
-        Parameters
-        ----------
-        X : dataframe or array-like of shape (n_rows, n_features)
-            A table with the columns seen in `fit`.
-        n_samples : int, default=1
-            How many labels are drawn for each row.
-        temperature : float, default=1.0
-            Probabilities are raised to the power of its inverse: below 1 the probable
-            becomes more so, above 1 less.
-        random_state : int, RandomState instance or None, default=None
-            Draws the labels.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_rows, n_samples)
-            Draws from ``classes_``.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
-            Or if the temperature or the count of draws is no positive number.
-        """
         drawn = sample_index(
             self.predict_log_proba(X), n_samples, temperature, random_state
         )
         labels: NDArray[Any] = self.classes_[drawn]
         return labels
-
-    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
-        target = check_target(self, y, table)
-        check_classification_targets(target)
-        return target
 
     def _conformity(
         self, table: pd.DataFrame, target: NDArray[Any]

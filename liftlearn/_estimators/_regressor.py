@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.metrics import mean_absolute_error
 from sklearn.pipeline import Pipeline
 
@@ -25,13 +24,11 @@ from liftlearn._estimators._base import (
 from liftlearn._estimators._parts import NumbersDecoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import TASKS, LanguageModel
-from liftlearn._tables import check_table
+from liftlearn._rules import Part
 from liftlearn._validation import (
     HasMethods,
-    check_sample_weight,
     check_target,
     checks_table,
-    fits_whole,
     unchecked,
 )
 
@@ -74,7 +71,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
     encoder_, finetuner_, decoder_
         The fitted parts; ``finetuner_.history_`` tells how training went.
     language_model_ : LanguageModel or Ensemble
-        The tuned model, or several copies of it, as ``FineTuner(n_models=...)`` says.
+        The tuned model, or the members of an ensemble: see ``FineTuner(n_models=...)``.
 
     See Also
     --------
@@ -97,7 +94,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
 
     decoder_: NumbersDecoder
 
-    _parts: ClassVar[dict[str, type[BaseEstimator]]] = {
+    _parts: ClassVar[dict[str, type[Part]]] = {
         "encoder": RowEncoder,
         "finetuner": FineTuner,
         "decoder": NumberDecoder,
@@ -108,61 +105,6 @@ class LIFTRegressor(RegressorMixin, LIFT):
         **LIFT._parameter_constraints,
         "decoder": [HasMethods(["fit", "predict"]), None],
     }
-
-    def __init__(
-        self,
-        model: str | PathLike[str] | None = None,
-        *,
-        encoder: Any = None,
-        finetuner: Any = None,
-        decoder: Any = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.model = model
-        self.encoder = encoder
-        self.finetuner = finetuner
-        self.decoder = decoder
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-
-    @fits_whole
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
-        """Fine-tune the model on a table and its numbers.
-
-        Parameters
-        ----------
-        X : dataframe or array-like of shape (n_samples, n_features)
-            The table: numbers, categories, text, dates; cells may be missing. Any
-            dataframe that narwhals reads is taken.
-        y : array-like of shape (n_samples,)
-            The numbers. The name of a pandas series is used in the question where the
-            wording has one.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts. None counts each once.
-
-        Returns
-        -------
-        self : LIFTRegressor
-            The fitted regressor.
-
-        Raises
-        ------
-        ValueError
-            If the table, the numbers, the weights or a parameter can't be used, or a
-            row is longer than the model can read; if no row is left to learn from
-            beside those that early stopping or the first of several models leaves out.
-        TypeError
-            If a part of your own does not do what such a part does, or what is given
-            is of another kind altogether.
-        """
-        table = check_table(self, X, reset=True)
-        target = self._checked_target(y, table)
-        weight = check_sample_weight(sample_weight, table)
-        self._fit(table, y, target, weight)
-        return self
 
     @checks_table
     def predict(
@@ -190,8 +132,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read.
         """
         prompts = self._prompts(X)
         return self.decoder_.predict(
@@ -218,8 +160,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read.
         """
         prompts = self._prompts(X)
         return self.decoder_.predict_distribution(self.language_model_, prompts)
@@ -246,9 +188,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
-            Or if a quantile is not in [0, 1].
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read, or a quantile is not in [0, 1].
         """
         return self.predict_distribution(X).quantile(quantiles)
 
@@ -272,9 +213,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
-            Or if the coverage is no number in (0, 1).
+            If the table is not like that of `fit`, or a row is longer than the model
+            can read, or the coverage is no number in (0, 1).
 
         Notes
         -----
@@ -297,48 +237,15 @@ class LIFTRegressor(RegressorMixin, LIFT):
             coverage = conformal_quantile(self.conformity_scores_, coverage)
         return self.predict_distribution(X).interval(coverage)
 
-    def sample_y(
-        self,
-        X: Any,
-        n_samples: int = 1,
-        *,
-        temperature: float = 1.0,
-        random_state: Any = None,
-    ) -> NDArray[np.float64]:
-        """Draw numbers from each row's distribution, as LIFT does from the model.
+    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
+        return check_target(self, y, table, numeric=True)
 
-        Parameters
-        ----------
-        X : dataframe or array-like of shape (n_rows, n_features)
-            A table with the columns seen in `fit`.
-        n_samples : int, default=1
-            How many numbers are drawn for each row.
-        temperature : float, default=1.0
-            Densities are raised to the power of its inverse: below 1 the probable
-            becomes more so, above 1 less.
-        random_state : int, RandomState instance or None, default=None
-            Draws the numbers.
-
-        Returns
-        -------
-        numbers : ndarray of shape (n_rows, n_samples)
-            In the units of the target.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If the table can't be used: other columns than those of `fit`, cells of
-            another kind, or a row that is longer than the model can read.
-            Or if the temperature or the count of draws is no positive number.
-        """
+    def _sampled(
+        self, X: Any, n_samples: int, temperature: float, random_state: Any
+    ) -> NDArray[Any]:
         return self.predict_distribution(X).sample(
             n_samples, temperature=temperature, random_state=random_state
         )
-
-    def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
-        return check_target(self, y, table, numeric=True)
 
     def _conformity(
         self, table: pd.DataFrame, target: NDArray[Any]

@@ -25,7 +25,7 @@ class Member(NamedTuple):
     """One tuned language model, and the rows that it left out, if any."""
 
     lm: LanguageModel
-    unseen: Corpus | None
+    held_out: Corpus | None
 
 
 class Metric(Protocol):
@@ -36,7 +36,7 @@ class Metric(Protocol):
 
 def agree(members: list[Member]) -> bool:
     """Return whether two members say much the same of rows that one has not seen."""
-    if len(members) != 2 or (rows := members[0].unseen) is None:
+    if len(members) != 2 or (rows := members[0].held_out) is None:
         return False
     prompts = unchecked(rows.encoder.transform)(rows.table)
     one, other = (np.exp(m.lm.score(prompts, rows.answers.texts)) for m in members)
@@ -52,23 +52,23 @@ def split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpu
     is_whole = corpus.weight == np.floor(corpus.weight)
     n_times = np.where(is_whole, corpus.weight.clip(max=_MOST_TIMES), 1).astype(int)
     rows = np.repeat(np.arange(len(corpus)), n_times)
-    n_unseen = int(np.ceil(share * len(rows)))
-    n_seen = len(rows) - n_unseen
+    n_held_out = int(np.ceil(share * len(rows)))
+    n_seen = len(rows) - n_held_out
     if n_seen < 1:
         raise ValueError(
             "Early stopping, or the first of several models, leaves out rows: "
-            f"{n_unseen} of {len(rows)} (validation_fraction={share:g}, rounded up), "
+            f"{n_held_out} of {len(rows)} (validation_fraction={share:g}, rounded up), "
             "so that none is left to learn from. Give more rows, lower "
             "validation_fraction, or set FineTuner(early_stopping=False, n_models=1)."
         )
     target, classes = corpus.target[rows], None
     if isinstance(corpus.answers, LabelAnswers):
         counts = np.unique(target, return_counts=True)[1]
-        if counts.min() >= 2 and min(n_seen, n_unseen) >= len(counts):
+        if counts.min() >= 2 and min(n_seen, n_held_out) >= len(counts):
             classes = target
     sides = train_test_split(rows, test_size=share, stratify=classes, random_state=rng)
-    seen, unseen = (np.bincount(side, minlength=len(corpus)) for side in sides)
-    return _part(corpus, seen / n_times), _part(corpus, unseen / n_times)
+    seen, held_out = (np.bincount(side, minlength=len(corpus)) for side in sides)
+    return _part(corpus, seen / n_times), _part(corpus, held_out / n_times)
 
 
 def _part(corpus: Corpus, share: NDArray[np.float64]) -> Corpus:

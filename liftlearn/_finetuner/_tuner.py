@@ -13,32 +13,36 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from numpy.random import RandomState
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
 from liftlearn._answers import NumberAnswers
 from liftlearn._corpus import Corpus
-from liftlearn._finetuner._by_table import (
-    SHORT,
-    epochs_by_table,
-    fraction_by_table,
-    is_short_better,
-    models_by_table,
-    rate_by_table,
-    steps_by_table,
-)
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._loop import DTYPES, Training
 from liftlearn._finetuner._members import Member, Metric, agree, split
 from liftlearn._finetuner._processes import FITS, own_state
 from liftlearn._finetuner._progress import Clock
 from liftlearn._language_model import AnswerScorer, LanguageModel, plain_torch
-from liftlearn._validation import HasMethods, Interval, StrOptions
+from liftlearn._rules import (
+    Part,
+    TrainingRows,
+    epochs_by_table,
+    fraction_by_table,
+    is_rule,
+    members_by_table,
+    rate_by_table,
+    steps_by_table,
+)
+from liftlearn._validation import HasMethods, Interval, StrOptions, unchecked
 
 # Models of more weights learn through an adapter, or at a lower rate.
 _LARGE = 10_000_000
 # A loss of so many times that of a model that knows nothing tells of divergence.
 _FAR_ABOVE = 20
+# A short schedule's share of the steps, and by which share better it must predict.
+_SHORT, _MUCH_BETTER = 0.25, 0.05
+# So many rows tell the length of all.
+_MOST_MEASURED = 100
 
 _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -63,7 +67,7 @@ class _Tuned(NamedTuple):
     n_steps: int
 
 
-class FineTuner(BaseEstimator):
+class FineTuner(Part):
     """Teach a causal language model to answer prompts, with its own next-token loss.
 
     Only the answer is learnt, not the prompt. Each epoch reads prompts written afresh.
@@ -71,31 +75,19 @@ class FineTuner(BaseEstimator):
 
     A parameter left at ``"auto"`` takes the model's preference, and the value after
     "else" for a model without one. The values in use are stored in attributes of the
-    same names with a trailing underscore.
+    same names with a trailing underscore. The user guide has the embedded model's
+    preferences in a table.
 
     Parameters
     ----------
-    n_epochs : int, "by_table" or "auto", default="auto"
-        Most passes over the rows. ``"by_table"`` is 20 for classes, 40 for a grid of
-        numbers, and 120 where the encoder leaves out cells at random
-        (``RowEncoder(cell_dropout=...)``). Else: 10.
-    max_steps : int, None, "by_table" or "auto", default="auto"
-        Most optimizer steps. None sets no bound. ``"by_table"`` is for a model that
-        learns a table in few steps: 120, three epochs, or 10 steps for each class
-        within six million tokens, whichever is most; of each twice as many where the
-        encoder leaves out cells. For classes also eight epochs, within 100,000 tokens.
-        For a grid of numbers eight epochs and 120 steps for each factor of ten in
-        their count, within 250,000; but of several copies the first is also tuned in a
-        quarter of its steps, and all are if that predicts the rows it leaves out better
-        by a twentieth, as of noisy numbers. For more than 1,200 rows, which may take
-        minutes, there are 20 epochs, not eight, within a million tokens, or six million
-        for classes where cells are left out. Else: None.
-    learning_rate : float, "by_table" or "auto", default="auto"
-        Peak learning rate. ``"by_table"`` is 1e-3, and 2e-3 where the encoder leaves
-        out cells. Else: without an adapter 1e-3 for models of up to ten
+    n_epochs : int or "auto", default="auto"
+        Most passes over the rows. Else: 10.
+    max_steps : int, None or "auto", default="auto"
+        Most optimizer steps. None sets no bound. Else: None.
+    learning_rate : float or "auto", default="auto"
+        Peak learning rate. Else: without an adapter 1e-3 for models of up to ten
         million weights and 1e-4 for larger ones; with one 0.6 over the model's width,
-        at most 1e-3: 1e-3 for a width of 576, as measured, and 1.5e-4 for 4096, in
-        inverse proportion as for Adam in [4]_.
+        as for Adam in [4]_, at most 1e-3.
     batch_size : int or "auto", default="auto"
         Rows in one batch. Long rows are read in several passes of at most 4096
         tokens, which changes nothing but the rounding. Else: 8.
@@ -109,50 +101,42 @@ class FineTuner(BaseEstimator):
         Batches that make one optimizer step.
     mixed_precision : {"auto", "no", "bf16", "fp16"}, default="auto"
         Precision of the matrix products, and of the weights under an adapter while it
-        is trained. What is trained is float32, and so are predictions. ``"auto"`` is
+        is trained. What is trained is float32, and so are predictions. Else:
         ``"bf16"`` with an adapter on hardware that has it, and ``"no"``, float32,
         otherwise.
-    n_models : int, "by_table" or "auto", default="auto"
-        How many copies of the model are tuned; the mean of their predictions is
-        predicted [5]_. The first of several leaves out a part of the rows, which tells
-        how sure the copies are too much. ``"by_table"`` is up to 3 for tables of at
-        least 20 rows, as many as together read no more than 700,000 tokens (where there
-        are more than 1,200 rows, 2.5 million, or nine with cells left out), and 2 of
-        them if these differ by less than a tenth in total variation on the rows that
-        the first has not seen. Else: 1.
+    n_models : int or "auto", default="auto"
+        How many ensemble members are tuned; the mean of their predictions is
+        predicted [5]_. The first of several holds out rows, which tell how
+        overconfident members are. Else: 1.
     early_stopping : bool or "auto", default="auto"
-        Whether to set rows aside, to stop when the metric on them no longer rises,
-        and to keep the weights that did best: accuracy for classes, the mean absolute
-        error for numbers. Else: False.
-    validation_fraction : float, "by_table" or "auto", default="auto"
-        Share of the rows that the first of several copies leaves out, or that each
-        sets aside for early stopping. ``"by_table"`` is a fifth, but without early
-        stopping no more than a hundred rows, equal ones counted once. Else: 0.1.
+        Whether each member holds out rows, stops when the metric on them no longer
+        rises, and keeps the weights that did best: by accuracy for classes, by the
+        mean absolute error for numbers. Else: False.
+    validation_fraction : float or "auto", default="auto"
+        Share of the rows that is held out, by the first of several members or for
+        early stopping. Else: 0.1.
     n_iter_no_change : int, default=5
         Epochs without a better metric after which training stops early.
     constrained : bool, default=True
         Whether only tokens that an answer can have compete in the loss, as they do
         when the model is used. False is the loss of the paper: all tokens compete.
     max_time : float, default=None
-        Seconds that training may take; the learning rate reaches its end by then.
-        Several copies share them.
+        Seconds that training may take, of all members together; the learning rate
+        reaches its end by then.
     adapter : "auto", peft.LoraConfig or None, default="auto"
-        What is trained. None is all weights. A ``LoraConfig`` is an adapter beside the
-        model's weights, which stay as they are and are shared by all fits. ``"auto"``
-        goes on with the adapter of a model that has one; else, for models of more
-        than ten million weights, it is LoRA of rank 16 on all linear layers but the
-        head [3]_, and for smaller ones None. Adapters need the package peft.
+        What is trained: all weights, None, or an adapter beside weights that all fits
+        share. ``"auto"`` goes on with the adapter of a model that has one. Else, for
+        models of more than ten million weights, it is LoRA of rank 16 on all linear
+        layers but the head [3]_. Adapters need the package peft.
     gradient_checkpointing : bool, default=False
         Whether to compute each layer again for its gradients rather than to keep what
         it computed: less memory, a third more time, the same result.
     checkpoint_dir : str or PathLike, default=None
-        A folder for the state of training. The same `fit`, called again after it was
-        interrupted or killed, goes on from there and ends with the same weights. It
-        is refused if anything differs: the data, a parameter, the model or the
-        ``random_state``, which must be an int. When training ends, its checkpoint is
-        removed, so that the folder is free for another fit. Fits that run side by
-        side need a folder each; several copies have one each in it, which are kept
-        until the last copy is tuned. None writes nothing.
+        A folder for the state of training; None writes nothing. The same `fit`, called
+        again after it was interrupted or killed, goes on from there and ends with the
+        same weights. It is refused if the data, a parameter, the model or the
+        ``random_state``, which must be an int, differs. A fit that ends empties the
+        folder. Fits that run side by side need one each.
     checkpoint_every : int, default=100
         Optimizer steps from one checkpoint to the next.
 
@@ -161,16 +145,17 @@ class FineTuner(BaseEstimator):
     adapter_ : peft.LoraConfig or None
         The adapter in use.
     history_ : list of dict
-        For each epoch the ``model``, from 0, the mean ``loss`` in nats, the last
-        ``learning_rate``, the count of ``tokens`` read (padding left out), the
-        ``monitored`` metric (None without early stopping), and the ``seconds`` since
-        training began.
+        For each epoch the ``model``, which is the member's number from 0, the mean
+        ``loss`` in nats, the last ``learning_rate``, the count of ``tokens`` read
+        (padding left out), the ``monitored`` metric (None without early stopping), and
+        the ``seconds`` since training began.
     n_steps_ : int
-        Optimizer steps taken, by the last copy where there are several.
+        Optimizer steps taken by the last member.
     n_models_ : int
-        How many copies were tuned.
+        How many ensemble members were tuned.
     short_schedule_ : bool
-        Whether the copies took a quarter of their steps.
+        Whether members took a quarter of their steps, which predicted held-out rows
+        better.
     n_epochs_, max_steps_, learning_rate_, batch_size_, weight_decay_, warmup_ratio_, \
 max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         The values in use.
@@ -198,32 +183,24 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
     10
     """
 
+    learning_rate_: Any
+    validation_fraction_: Any
+    _ruled = frozenset(
+        {"n_epochs", "max_steps", "learning_rate", "n_models", "validation_fraction"}
+    )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_epochs": [
-            StrOptions({"auto", "by_table"}),
-            Interval(Integral, 0, None, closed="left"),
-        ],
-        "max_steps": [
-            StrOptions({"auto", "by_table"}),
-            Interval(Integral, 0, None, closed="left"),
-            None,
-        ],
-        "learning_rate": [
-            StrOptions({"auto", "by_table"}),
-            Interval(Real, 0, None, closed="neither"),
-        ],
+        "n_epochs": [_AUTO, Interval(Integral, 0, None, closed="left")],
+        "max_steps": [_AUTO, Interval(Integral, 0, None, closed="left"), None],
+        "learning_rate": [_AUTO, Interval(Real, 0, None, closed="neither")],
         "batch_size": [_AUTO, _COUNT],
         "weight_decay": [_AUTO, Interval(Real, 0, None, closed="left")],
         "warmup_ratio": [_AUTO, Interval(Real, 0, 1, closed="both")],
         "max_grad_norm": [_AUTO, Interval(Real, 0, None, closed="neither")],
         "gradient_accumulation_steps": [_COUNT],
         "mixed_precision": [StrOptions({"auto", "no", "bf16", "fp16"})],
-        "n_models": [StrOptions({"auto", "by_table"}), _COUNT],
+        "n_models": [_AUTO, _COUNT],
         "early_stopping": [_AUTO, "boolean"],
-        "validation_fraction": [
-            StrOptions({"auto", "by_table"}),
-            Interval(Real, 0, 1, closed="neither"),
-        ],
+        "validation_fraction": [_AUTO, Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [_COUNT],
         "constrained": ["boolean"],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
@@ -285,7 +262,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         metric: Metric | None = None,
         verbose: int = 0,
     ) -> list[Member]:
-        """Return copies of the language model, tuned on the corpus.
+        """Return ensemble members: copies of the language model, tuned on the corpus.
 
         Parameters
         ----------
@@ -294,12 +271,10 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         corpus : Corpus
             What to learn.
         rng : numpy.random.RandomState
-            The stream for the rows that are left out, the rows' order and wording, and
-            for dropout.
+            The stream for held-out rows, the rows' order and wording, and dropout.
         metric : callable, default=None
-            Tells how well a language model does on a corpus of rows that were left
-            out; higher is better. Early stopping needs it. Without it the first of
-            several models is not tried in a quarter of its steps.
+            Tells how well a language model does on a corpus of held-out rows; higher
+            is better. Early stopping needs it, and so does a short schedule.
         verbose : int, default=0
             Above 0 a progress bar is shown.
 
@@ -307,7 +282,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         -------
         members : list of Member
             As many as ``n_models_``: each a pair of a tuned model, ``lm``, and the
-            corpus of the rows that it left out, ``unseen``, or None.
+            corpus of the rows that it held out, ``held_out``, or None.
 
         Raises
         ------
@@ -342,37 +317,38 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         self.history_: list[dict[str, Any]] = []
         self.short_schedule_ = False
         fit = _Fit(lm, rng, self._most_models(lm, corpus), metric, verbose, [])
-        is_by_table = self.n_models == "by_table"
+        may_stop = is_rule(self._chosen("n_models"))
         members: list[Member] = []
-        while len(members) < fit.n_most and not (is_by_table and agree(members)):
-            seen, unseen = corpus, None
-            # Each leaves rows out to stop early. Else the first of several does, to
+        while len(members) < fit.n_most and not (may_stop and agree(members)):
+            seen, held_out = corpus, None
+            # Each holds rows out to stop early. Else the first of several does, to
             # tell how overconfident they are, and how long to learn noisy numbers.
             if self.early_stopping_ or (fit.n_most > 1 and not members):
-                seen, unseen = split(corpus, self.validation_fraction_, rng)
-            tuned = self._member(fit, len(members), seen, unseen)
-            members.append(Member(tuned, unseen))
+                seen, held_out = split(corpus, self.validation_fraction_, rng)
+            tuned = self._member(fit, len(members), seen, held_out)
+            members.append(Member(tuned, held_out))
         # Kept until now, so that an interrupted fit tunes no member twice.
         for checkpoint in fit.checkpoints:
             checkpoint.remove()
         return members
 
     def _member(
-        self, fit: _Fit, which: int, seen: Corpus, unseen: Corpus | None
+        self, fit: _Fit, which: int, seen: Corpus, held_out: Corpus | None
     ) -> LanguageModel:
         """Tune one member; the first may find that a quarter of the steps is better."""
         self._settle_length(fit.lm, seen)
         self.n_models_ = which + 1
         metric = None
-        if fit.metric and unseen is not None:
-            metric = partial(fit.metric, rows=unseen)
+        if fit.metric and held_out is not None:
+            metric = partial(fit.metric, rows=held_out)
         monitor = metric if self.early_stopping_ else None
         tune = partial(self._tune, fit, which, seen, monitor)
         is_number = isinstance(seen.answers, NumberAnswers)
-        if metric and not monitor and is_number and self.max_steps == "by_table":
-            short = tune(is_short=True, time_share=SHORT)
-            full = tune(is_short=False, time_share=1 - SHORT)
-            self.short_schedule_ = is_short_better(metric(short.lm), metric(full.lm))
+        has_rule = is_rule(self._chosen("max_steps"))
+        if metric and not monitor and is_number and has_rule:
+            short = tune(is_short=True, time_share=_SHORT)
+            full = tune(is_short=False, time_share=1 - _SHORT)
+            self.short_schedule_ = is_much_better(metric(short.lm), metric(full.lm))
             tuned = short if self.short_schedule_ else full
         else:
             tuned = tune(is_short=self.short_schedule_)
@@ -399,7 +375,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         n_taken = 0
         n_steps = self._n_steps(len(corpus))
         if is_short:
-            n_steps = math.ceil(SHORT * n_steps)
+            n_steps = math.ceil(_SHORT * n_steps)
         trie = lm.trie(corpus.answers.texts)
         name = "" if fit.n_most == 1 else f"{which}-short" if is_short else str(which)
         checkpoint = self._checkpoint(lm, corpus, rng, name)
@@ -452,10 +428,11 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
 
     def _most_models(self, lm: LanguageModel, corpus: Corpus) -> int:
         """Return how many members are to be tuned, at the most."""
-        if self.n_models != "by_table":
-            return 1 if self.n_models == "auto" else int(self.n_models)
+        n_models = self._chosen("n_models", 1)
+        if not is_rule(n_models):
+            return int(n_models)
         n_rows_read = self._n_steps(len(corpus)) * self._rows_a_step
-        return models_by_table(lm, corpus, n_rows_read)
+        return members_by_table(_training_rows(lm, corpus), n_rows_read)
 
     def _settle(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
@@ -481,21 +458,25 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             "validation_fraction": 0.1,
         }
         for name, value in default.items():
-            given = getattr(self, name)
-            setattr(self, f"{name}_", value if given == "auto" else given)
-        if self.learning_rate == "by_table":
-            self.learning_rate_ = rate_by_table(corpus)
-        if self.validation_fraction == "by_table":
+            setattr(self, f"{name}_", self._chosen(name, value))
+        if is_rule(self.learning_rate_):
+            self.learning_rate_ = rate_by_table(_has_dropout(corpus))
+        if is_rule(self.validation_fraction_):
             stops_early = bool(self.early_stopping_)
-            self.validation_fraction_ = fraction_by_table(corpus, stops_early)
+            share = fraction_by_table(len(corpus), stops_early=stops_early)
+            self.validation_fraction_ = share
         self._settle_length(lm, corpus)
 
     def _settle_length(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the epochs and steps that suit the rows of a fit, or of a member."""
-        if self.n_epochs == "by_table":
-            self.n_epochs_ = epochs_by_table(corpus, self._rows_a_step)
-        if self.max_steps == "by_table":
-            self.max_steps_ = steps_by_table(lm, corpus, self._rows_a_step)
+        ruled = {n for n in ("n_epochs", "max_steps") if is_rule(self._chosen(n))}
+        if not ruled:
+            return
+        rows = _training_rows(lm, corpus)
+        if "n_epochs" in ruled:
+            self.n_epochs_ = epochs_by_table(rows, self._rows_a_step)
+        if "max_steps" in ruled:
+            self.max_steps_ = steps_by_table(rows, self._rows_a_step)
 
     def _checkpoint(
         self, lm: LanguageModel, corpus: Corpus, rng: RandomState, name: str
@@ -546,6 +527,33 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             n_batches / self.gradient_accumulation_steps
         )
         return n_steps if self.max_steps_ is None else min(n_steps, self.max_steps_)
+
+
+def is_much_better(metric: float, other: float) -> bool:
+    """Return whether a metric on held-out rows is better by more than noise.
+
+    >>> is_much_better(-0.9, -1.0), is_much_better(-0.96, -1.0)
+    (True, False)
+    """
+    return metric > other + _MUCH_BETTER * abs(other)
+
+
+def _training_rows(lm: LanguageModel, corpus: Corpus) -> TrainingRows:
+    """Return what the rules ask of the rows to learn from."""
+    some = corpus.table[:_MOST_MEASURED]
+    prompts = lm.prompt_tokens(unchecked(corpus.encoder.transform)(some))
+    return TrainingRows(
+        n_rows=len(corpus),
+        n_answers=len(corpus.answers.texts),
+        are_numbers=isinstance(corpus.answers, NumberAnswers),
+        has_dropout=_has_dropout(corpus),
+        n_tokens=sum(map(len, prompts)) / len(some),
+    )
+
+
+def _has_dropout(corpus: Corpus) -> bool:
+    """Return whether training leaves out cells at random."""
+    return bool(getattr(corpus.encoder, "cell_dropout_", 0.0))
 
 
 def _has_bf16(device: torch.device) -> bool:

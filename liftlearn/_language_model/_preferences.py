@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from sklearn.base import BaseEstimator
-
+from liftlearn._rules import BY_TABLE, Part, is_auto, is_rule
 from liftlearn._validation import check_parameters
 
 # For each task its parts: the estimators, which know them, put theirs here.
-TASKS: dict[str, Mapping[str, type[BaseEstimator]]] = {}
+TASKS: dict[str, Mapping[str, type[Part]]] = {}
 
 _PRECISION = "precision"
 _PRECISIONS = ("float32", "float64", "bfloat16", "float16")
@@ -61,27 +60,25 @@ class _Place:
         )
 
 
-def _check_part(
-    place: _Place, key: str, values: Any, part: type[BaseEstimator]
-) -> None:
+def _check_part(place: _Place, key: str, values: Any, part: type[Part]) -> None:
     """Raise unless the values can be preferences for a part."""
     # What the user leaves at another default is no choice of the model's.
-    free = [k for k, v in part().get_params(deep=False).items() if _is_auto(v)]
+    free = [k for k, v in part().get_params(deep=False).items() if is_auto(v)]
     place.of(key, values, free)
     for name, value in values.items():
+        has_rule = name in part._ruled
+        if has_rule and is_rule(value):
+            continue
         constraints = {name: part._parameter_constraints[name]}
         try:
             check_parameters(constraints, {name: value}, part.__name__)
         except ValueError as error:
             expected = str(error).partition(" must be ")[2].partition(". Got ")[0]
-            place.refuse(f"{key}.{name}", value, expected)
+            rule = f"{BY_TABLE!r}, or " if has_rule else ""
+            place.refuse(f"{key}.{name}", value, rule + expected)
         # To Python true is a number, too.
         if isinstance(value, bool) and "boolean" not in constraints[name]:
             place.refuse(f"{key}.{name}", value, "no boolean")
-
-
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == "auto"
 
 
 def _one_of(names: Any) -> str:

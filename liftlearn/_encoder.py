@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 
 from liftlearn._cells import (
     UNSEEN,
-    Stream,
+    Augmentation,
     Wording,
     fit_writer,
     warn_of_cuts,
@@ -28,13 +28,15 @@ from liftlearn._cells import (
     way_of_writing,
 )
 from liftlearn._columns import learn_column
-from liftlearn._encoder._by_table import (
+from liftlearn._numbers import row_shapes, write_codes
+from liftlearn._rules import (
+    Part,
     columns_by_table,
     dropout_by_table,
+    is_rule,
     jitter_by_table,
     numbers_by_table,
 )
-from liftlearn._numbers import row_shapes, write_codes
 from liftlearn._tables import distinct_names, names_of
 from liftlearn._validation import (
     Interval,
@@ -46,10 +48,10 @@ from liftlearn._validation import (
 )
 from liftlearn._values import check_text
 
-# The slot wording has so many single words for columns, then two words are used.
-_N_SLOTS = 128
+# So many columns have a single word for their index; more have two.
+_N_INDEXED = 128
 
-# Questions that are single words of the slot wording: of a class, and of a number.
+# Questions that are codes, too: of a class, and of a number.
 _CODE_QUESTIONS = {"y?", "y="}
 
 # What tells the size of a curve.
@@ -70,44 +72,37 @@ _STANDALONE = {
 
 class RowEncoder(
     TransformerMixin,
-    BaseEstimator,
+    Part,
     auto_wrap_output_keys=None,  # type: ignore[call-arg]  # sentences are no table
 ):
     """Write each row of a table as a sentence that ends in a question.
 
     A parameter left at ``"auto"`` takes the preference of the model that the estimator
-    was given, and the value after "alone" where there is no model. The values in use
-    are stored in attributes of the same names with a trailing underscore.
+    was given, and the value after "alone" where there is none. The values in use are
+    stored in attributes of the same names with a trailing underscore. The user guide
+    has the embedded model's preferences in a table.
 
     Parameters
     ----------
-    columns : {"auto", "names", "slots", "places", "by_table"}, default="auto"
-        How columns are called. ``"names"`` writes ``age is 41, job is nurse.`` with
-        the table's own names, levels and words; ``"slots"`` writes one short word for
-        each column and level, ``x0 53 x1 c7``; ``"places"`` writes the same cells
-        without a word for the column, which is known by its place in the sentence:
-        ``53 c7``. ``"by_table"`` is ``"places"`` for tables of more than 32 columns
-        without texts and dates, of whose cells at most half are missing, unless
-        ``descriptions`` or ``shuffle_columns`` ask for words; otherwise ``"slots"``.
-        Alone: ``"names"``.
-    numbers : {"auto", "plain", "scaled", "row", "by_table"}, default="auto"
-        How numbers are written: with significant digits; as a position on the
-        column's scale, with a fixed count of digits; or, for rows that are curves, as
-        a position among the numbers of the same row, with the row's median and mean
-        deviation behind them, on scales of their own. ``"by_table"`` is ``"row"`` for
-        a table of at least 16 columns of numbers whose positions on their columns'
-        scales differ within a row by less than 0.02 (root mean square), so that two
-        digits would not show a curve's shape, and ``"scaled"`` otherwise. Alone:
-        ``"plain"``.
+    columns : {"auto", "names", "index", "none"}, default="auto"
+        What a column is called. ``"names"`` writes ``age is 41, job is nurse.`` with
+        the table's own names, levels and words; ``"index"`` writes short codes for
+        columns and levels, ``x0 53 x1 c7``; ``"none"`` writes the levels' codes and
+        numbers alone, ``53 c7``, so that the order tells the column. Alone:
+        ``"names"``.
+    numbers : {"auto", "plain", "scaled", "row"}, default="auto"
+        How numbers are written: with significant digits; as a position on the column's
+        scale, with a fixed count of digits; or, for rows that are curves, as a position
+        among the numbers of the same row, followed by the row's median and mean
+        deviation. Alone: ``"plain"``.
     digits : int or "auto", default="auto"
         Significant digits of plain numbers, or the fixed count of digits of scaled
         ones. Alone: 4 for plain numbers, 2 for scaled ones.
     spacing : {"auto", "zscore", "quantile", "mixed"}, default="auto"
         Scale of a column for ``numbers="scaled"``: linear within four standard
-        deviations of the mean, equal room for equally many training rows, or the mean
-        of the quantile position and of the normal distribution function of the
-        robust z-score.
-        Alone: ``"mixed"``.
+        deviations of the mean; equal room for equally many training rows; or the mean
+        of the quantile position and of the normal distribution function of the robust
+        z-score. Alone: ``"mixed"``.
     template : str, default=None
         A sentence of your own with column names in braces, such as ``"A
         {age}-year-old {job}. Retired?"``; a missing cell is written ``unknown``.
@@ -115,29 +110,22 @@ class RowEncoder(
     task : str, default=None
         A description of the task, written before each row.
     descriptions : mapping of column name to str, default=None
-        Words to write for a column in place of its name or slot.
+        Words to write for a column instead of its name or index.
     question : str, default="auto"
         The text that ends each sentence. Alone: ``What is <name of y>?``.
-    jitter : float, "by_table" or "auto", default="auto"
+    jitter : float or "auto", default="auto"
         Standard deviation of the noise that `augment` adds to each number of a
         continuous column before it is written, in units of the standard deviation of
-        the column (of its positions, where numbers are scaled). ``"by_table"`` is
-        ``0.05 * n / 16`` for n continuous columns, at least 0.05 and at most 0.2, and
-        0.05 for rows that are curves: many columns are soon known by heart.
-        Alone: 0.
+        the column (of its positions, where numbers are scaled). Alone: 0.
     jitter_decay : float or "auto", default="auto"
         What the jitter is multiplied by at the end of training, at most 1; it falls
-        geometrically until then. So neighbours are learnt first, and what differs
-        between them last. Alone: 1.
+        geometrically until then. Below 1, steps and waves come out sharper. Alone: 1.
     word_dropout : float or "auto", default="auto"
         Probability with which `augment` leaves out each word of a free text cell, but
-        not all of them [2]_: few texts are not learnt by heart. Alone: 0.
-    cell_dropout : float, "by_table" or "auto", default="auto"
+        not all of them [2]_, against overfitting. Alone: 0.
+    cell_dropout : float or "auto", default="auto"
         Probability with which `augment` writes a cell as one that is not known [3]_:
-        ``c?`` in slots and places, and left out among names. ``"by_table"`` is
-        ``0.1 * n / 16`` for n continuous columns, at least 0.1 and at most 0.3, or 0
-        for fewer than eight; at least 0.2 for fewer than 75 rows, of which an estimator
-        counts equal ones once; and 0 for curves. Alone: 0.
+        ``c?``, or nothing with ``columns="names"``. Alone: 0.
     shuffle_columns : bool or "auto", default="auto"
         Whether `augment` writes the columns of each row in a random order. Alone:
         False.
@@ -162,15 +150,10 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
 
     Notes
     -----
-    Numbers with at most ten distinct values, each seen twice on average, and ordered
-    categories are written by rank where numbers are scaled, and are not jittered.
-    Dates are written as year, month, day, weekday and hour, durations and times of day
-    as their seconds. A new cell is read by its column's kind in `fit` and is its value,
-    whatever type holds it: ``1``, ``1.0`` and ``"1"`` are one level. Words of a text
-    that are codes of slots or places get a backslash. Missing cells are left out of the
-    sentence; by places they are ``c?``, as a level not seen in `fit` is. The
-    numbers of a column are scaled with what `fit` saw; later numbers beyond that range
-    are written as its end.
+    The user guide says how cells of each kind are read and written. The numbers of a
+    column are scaled with what `fit` saw; later numbers beyond that range are written
+    as its end. Missing cells are left out of the sentence, or written ``c?`` with
+    ``columns="none"``, as a level not seen in `fit` is.
 
     References
     ----------
@@ -188,30 +171,25 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
     >>> table = pd.DataFrame({"age": [41, 23], "job": ["nurse", None]})
     >>> RowEncoder(question="Retired?").fit_transform(table)
     ['age is 41, job is nurse. Retired?', 'age is 23. Retired?']
-    >>> encoder = RowEncoder(columns="slots", numbers="scaled", question="y?")
+    >>> encoder = RowEncoder(columns="index", numbers="scaled", question="y?")
     >>> encoder.fit_transform(table)
     ['x0 75 x1 c0 y?', 'x0 24 y?']
     """
 
+    _ruled = frozenset({"columns", "numbers", "jitter", "cell_dropout"})
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "columns": [StrOptions({"auto", "names", "slots", "places", "by_table"})],
-        "numbers": [StrOptions({"auto", "plain", "scaled", "row", "by_table"})],
+        "columns": [StrOptions({"auto", "names", "index", "none"})],
+        "numbers": [StrOptions({"auto", "plain", "scaled", "row"})],
         "digits": [StrOptions({"auto"}), Interval(Integral, 1, 17, closed="both")],
         "spacing": [StrOptions({"auto", "zscore", "quantile", "mixed"})],
         "template": [str, None],
         "task": [str, None],
         "descriptions": [Mapping, None],
         "question": [str],
-        "jitter": [
-            StrOptions({"auto", "by_table"}),
-            Interval(Real, 0, None, closed="left"),
-        ],
+        "jitter": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "jitter_decay": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="right")],
         "word_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
-        "cell_dropout": [
-            StrOptions({"auto", "by_table"}),
-            Interval(Real, 0, 1, closed="left"),
-        ],
+        "cell_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "shuffle_columns": [StrOptions({"auto"}), "boolean"],
         "text_length": [
             StrOptions({"auto"}),
@@ -371,8 +349,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             "The progress of training is a share in [0, 1]",
             "It is 0 at the beginning.",
         )
-        stream = _CalmedStream(rng, self.jitter_decay_**progress)
-        return self._write(self._cells(X), stream)
+        augmentation = Augmentation(rng, self.jitter_decay_**progress)
+        return self._write(self._cells(X), augmentation)
 
     @checks_table
     def reword(self, X: Any, n_wordings: int) -> list[list[str]]:
@@ -415,8 +393,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             "n_wordings is a whole number of at least 1",
             "1 writes each row as it is.",
         )
-        streams = [None, *(_SharedStream(i) for i in range(1, n_wordings))]
-        return self._new_sentences(X, streams)
+        return self._new_sentences(X, [None, *map(_rewording, range(1, n_wordings))])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -428,14 +405,10 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
     def _settle(self, target_name: Any) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
         for name, alone in _STANDALONE.items():
-            value = getattr(self, name)
-            setattr(self, f"{name}_", alone if value == "auto" else value)
-        digits_alone = 4 if self.numbers_ == "plain" else 2
-        self.digits_ = digits_alone if self.digits == "auto" else int(self.digits)
-        self.question_ = self.question
-        if self.question == "auto":
-            subject = "the target" if target_name in (None, "") else target_name
-            self.question_ = f"What is {subject}?"
+            setattr(self, f"{name}_", self._chosen(name, alone))
+        self.digits_ = int(self._chosen("digits", 4 if self.numbers_ == "plain" else 2))
+        subject = "the target" if target_name in (None, "") else target_name
+        self.question_ = self._chosen("question", f"What is {subject}?")
 
     def _check_wording(self) -> None:
         """Refuse texts that no tokenizer can read."""
@@ -466,22 +439,24 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
     def _settle_by_table(
         self, columns: list[pd.Series], cells: list[Any], weight: NDArray[np.float64]
     ) -> None:
-        """Store the values in use of all parameters that are ``"by_table"``."""
-        if self.numbers == "by_table":
+        """Store the values in use of all parameters that have a rule."""
+        if is_rule(self.numbers_):
             numbers = self._numbers(cells)
             self.numbers_: str = numbers_by_table(numbers, weight, self.spacing_)
         # The numbers of a curve are not known one by one.
         has_curves = self._has_curves()
         n_numbers = 0 if has_curves else self._ways.count("number")
-        if self.jitter == "by_table":
+        if is_rule(self.jitter_):
             self.jitter_: float = jitter_by_table(n_numbers)
-        if self.cell_dropout == "by_table":
-            by_table = 0.0 if has_curves else dropout_by_table(n_numbers, len(weight))
-            self.cell_dropout_: float = by_table
-        if self.columns == "by_table":
+        if is_rule(self.cell_dropout_):
+            share = 0.0 if has_curves else dropout_by_table(n_numbers, len(weight))
+            self.cell_dropout_: float = share
+        if is_rule(self.columns_):
+            n_missing = sum(int(column.isna().sum()) for column in columns)
+            missing = n_missing / (len(columns) * len(weight))
+            called = columns_by_table(len(columns), missing, self._ways)
             needs_words = bool(self.descriptions or self.shuffle_columns_)
-            called = columns_by_table(columns, self._ways)
-            self.columns_: str = "slots" if needs_words else called
+            self.columns_: str = "index" if needs_words else called
 
     def _words_for_unknown(self, readable: list[tuple[str, Any]]) -> list[str]:
         """Return what stands for each column's cells that are not known.
@@ -499,15 +474,15 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
 
     def _column_labels(self, columns: list[Any], names: list[str]) -> list[str]:
         """Return what each column is called in the sentence."""
-        if self.columns_ == "places" and (self.descriptions or self.shuffle_columns_):
+        if self.columns_ == "none" and (self.descriptions or self.shuffle_columns_):
             raise ValueError(
-                'columns="places" writes no word for a column and tells it by its '
-                "place, so that it can't have descriptions or shuffle_columns. Leave "
-                'these out, or set columns="slots".'
+                'columns="none" writes no word for a column, which its order alone '
+                "tells, so that it can't have descriptions or shuffle_columns. Leave "
+                'these out, or set columns="index".'
             )
         labels = distinct_names([*names, *_SIZES]) if self._has_curves() else names
-        if self.columns_ == "slots":
-            labels = write_codes(range(len(labels)), len(labels), "x", _N_SLOTS)
+        if self.columns_ == "index":
+            labels = write_codes(range(len(labels)), len(labels), "x", _N_INDEXED)
         for name, description in (self.descriptions or {}).items():
             if name not in columns:
                 raise ValueError(
@@ -545,28 +520,27 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         return [*readable, *(("number", size) for size in sizes)]
 
     def _new_sentences(
-        self, table: pd.DataFrame, streams: Sequence[_SharedStream | None]
+        self, table: pd.DataFrame, augmentations: Sequence[Augmentation | None]
     ) -> list[list[str]]:
-        """Write each row of a new table once for each stream."""
+        """Write each row of a new table in several ways."""
         cells = self._cells(table)
         # Curves, whose sizes follow the columns, have no levels or texts.
         writers = self._writers[: len(cells)]
         warn_of_unseen(writers, cells)
         warn_of_cuts(writers, cells, self._cut)
-        return [self._write(cells, stream) for stream in streams]
+        return [self._write(cells, augmentation) for augmentation in augmentations]
 
-    def _write(
-        self, cells: list[Any], rng: _CalmedStream | _SharedStream | None
-    ) -> list[str]:
+    def _write(self, cells: list[Any], augmentation: Augmentation | None) -> list[str]:
+        """Write rows of cells as they are, or otherwise."""
         texts = [
-            writer.write(column, rng)
+            writer.write(column, augmentation)
             for writer, (_, column) in zip(
                 self._writers, self._readable(cells), strict=True
             )
         ]
-        if rng is not None and self.cell_dropout_:
+        if augmentation is not None and augmentation.drops and self.cell_dropout_:
             texts = [
-                _masked(column, blank, self.cell_dropout_, rng)
+                _masked(column, blank, self.cell_dropout_, augmentation)
                 for column, blank in zip(texts, self._blanks, strict=True)
             ]
         lead = f"{self.task} " if self.task else ""
@@ -575,13 +549,13 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
                 lead + _filled(self.template, self._fields, row)
                 for row in zip(*texts, strict=True)
             ]
-        if self.columns_ == "places":
+        if self.columns_ == "none":
             return [
                 f"{lead}{' '.join(row)} {self.question_}"
-                for row in zip(*self._places(texts), strict=True)
+                for row in zip(*self._filled_in(texts), strict=True)
             ]
-        slots = self.columns_ == "slots"
-        says, comma, stop = (" ", " ", " ") if slots else (" is ", ", ", ". ")
+        is_coded = self.columns_ == "index"
+        says, comma, stop = (" ", " ", " ") if is_coded else (" is ", ", ", ". ")
         facts = [
             [label + says + text if text else "" for text in column]
             for label, column in zip(self._labels, texts, strict=True)
@@ -589,13 +563,13 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         prompts = []
         for row in zip(*facts, strict=True):
             known = [fact for fact in row if fact]
-            if rng is not None and self.shuffle_columns_:
-                rng.shuffle(known)
+            if augmentation is not None and self.shuffle_columns_:
+                augmentation.shuffle(known)
             sentence = comma.join(known) + stop if known else ""
             prompts.append(lead + sentence + self.question_)
         return prompts
 
-    def _places(self, texts: list[list[str]]) -> list[list[str]]:
+    def _filled_in(self, texts: list[list[str]]) -> list[list[str]]:
         """Return each column's texts with its blank for those that are not known."""
         return [
             [blank if text in ("", UNSEEN) else text for text in column]
@@ -603,41 +577,17 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         ]
 
 
-class _CalmedStream:
-    """A stream whose noise is multiplied by a share."""
-
-    def __init__(self, rng: RandomState, share: float) -> None:
-        self._share = share
-        self._rng = rng
-        self.uniform = rng.uniform
-        self.shuffle = rng.shuffle
-
-    def standard_normal(self, n: int) -> NDArray[np.float64]:
-        noise: NDArray[np.float64] = self._share * self._rng.standard_normal(n)
-        return noise
+def _rewording(number: int) -> Augmentation:
+    """Return how a wording differs: two by two, with opposite jitter."""
+    noise = 1.0 if number % 2 else -1.0
+    return Augmentation(RandomState((number - 1) // 2), noise, shared_order=number)
 
 
-class _SharedStream:
-    """What one wording draws: the same for all rows of a column, or of a table."""
-
-    def __init__(self, wording: int) -> None:
-        self._noise = RandomState((wording - 1) // 2)
-        self._sign = 1.0 if wording % 2 else -1.0
-        self._order = wording
-
-    def standard_normal(self, n: int) -> NDArray[np.float64]:
-        return np.full(n, self._sign * self._noise.standard_normal())
-
-    def uniform(self, size: int) -> NDArray[np.float64]:
-        return np.ones(size)  # above every dropout
-
-    def shuffle(self, facts: list[str]) -> None:
-        RandomState(self._order).shuffle(facts)
-
-
-def _masked(texts: list[str], blank: str, share: float, rng: Stream) -> list[str]:
+def _masked(
+    texts: list[str], blank: str, dropout: float, augmentation: Augmentation
+) -> list[str]:
     """Write each known cell with that probability as one that is not known."""
-    is_kept = rng.uniform(size=len(texts)) >= share
+    is_kept = augmentation.kept(len(texts), dropout)
     return [
         text if stays or not text else blank
         for text, stays in zip(texts, is_kept, strict=True)
