@@ -1,6 +1,6 @@
 """Targets to answers and back: labels by their words, numbers on a grid.
 
-The one place where an answer's text is written and read. Arrays of labels or numbers
+Here alone an answer's text is written and read. Arrays of labels or numbers
 go in; the texts of all possible answers, and the index of each row's own, come out.
 """
 
@@ -111,7 +111,7 @@ class NumberAnswers:
     texts : list of str
         The text of each number, in increasing order.
     scale : Scale
-        From a number to its place on the grid, in [0, 1]; each answer has equal room.
+        From numbers to positions on the grid, in [0, 1]; answers have equal room.
     low, high : float
         The least and the greatest number that can be predicted.
     n_targets : int
@@ -135,9 +135,9 @@ class NumberAnswers:
         self._dither = max(0.5, share * len(texts))  # half the room of one answer
         self.numbers = self.number_at(np.arange(len(texts), dtype=np.float64) + 0.5)
 
-    def number_at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the number at each place, counted in answers from the grid's start."""
-        numbers = self._scale.number(places / len(self.texts))
+    def number_at(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the number at each position, in answers from the grid's start."""
+        numbers = self._scale.number(positions / len(self.texts))
         return numbers.clip(self.low, self.high)
 
     def pieces(
@@ -175,12 +175,12 @@ class NumberAnswers:
         heart.
         """
         room = len(self.texts)
-        places = self._scale.position(y) * room
+        positions = self._scale.position(y) * room
         if rng is not None:
             # Less near the grid's ends, where a clipped move would change the mean.
-            inside = np.minimum(places, room - places).clip(0.5, self._dither)
-            places = places + inside * rng.uniform(-1.0, 1.0, len(places))
-        return np.floor(places).astype(np.intp).clip(0, len(self.texts) - 1)
+            inside = np.minimum(positions, room - positions).clip(0.5, self._dither)
+            positions = positions + inside * rng.uniform(-1.0, 1.0, len(positions))
+        return np.floor(positions).astype(np.intp).clip(0, len(self.texts) - 1)
 
     def read(self, indices: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the number of each answer."""

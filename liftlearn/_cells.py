@@ -30,7 +30,7 @@ from liftlearn._values import equal_texts
 # So many levels have a single code word; more have two.
 _N_LEVELS = 64
 # By this share a number can be another one once float32 has held it.
-_ROUNDING = float(np.finfo(np.float32).eps)
+_FLOAT32_ROUNDING = float(np.finfo(np.float32).eps)
 # Written for a level that `fit` never saw.
 UNSEEN = "c?"
 
@@ -216,7 +216,9 @@ def _met(
     left = (right - 1).clip(0)
     is_left = numbers - levels[left] < levels[right] - numbers
     nearest = levels[np.where(is_left, left, right)]
-    return np.where(np.isclose(numbers, nearest, _ROUNDING, 0.0), nearest, numbers)
+    return np.where(
+        np.isclose(numbers, nearest, _FLOAT32_ROUNDING, 0.0), nearest, numbers
+    )
 
 
 @dataclass(frozen=True)

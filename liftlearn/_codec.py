@@ -168,7 +168,7 @@ class _Room:
         if not _DTYPE.fullmatch(dtype):
             raise ValueError(f"arrays of {dtype!r} are not read")
         if np.dtype(dtype).kind == "U":
-            n_bytes = np.dtype(dtype).itemsize * len(_listed(cells))
+            n_bytes = np.dtype(dtype).itemsize * len(_as_list(cells))
             self._padding -= max(0, n_bytes - 4 * sum(map(len, cells)))
         if self._padding < 0:
             raise ValueError(f"an array of {dtype!r} is far wider than its texts")
@@ -197,8 +197,8 @@ def _write_array(array: NDArray[Any]) -> list[Any]:
 
 
 def _read_array(written: list[Any]) -> NDArray[Any]:
-    dtype, shape, cells = np.dtype(written[0]), written[1], _listed(written[2])
-    if min(_listed(shape), default=0) < 0:
+    dtype, shape, cells = np.dtype(written[0]), written[1], _as_list(written[2])
+    if min(_as_list(shape), default=0) < 0:
         raise ValueError(f"{shape} is no shape")
     if dtype.kind == "O":  # np.array would look into cells that are lists
         return np.fromiter(cells, dtype, len(cells)).reshape(shape)
@@ -213,8 +213,8 @@ def _read_scalar(written: list[Any]) -> Any:
     return _read_array(written)[()]
 
 
-def _listed(written: Any) -> list[Any]:
-    """Return a list; text, too, would be taken for one."""
+def _as_list(written: Any) -> list[Any]:
+    """Return a list; of a text list would make its letters."""
     if not isinstance(written, list):
         raise TypeError(f"expected a list, found {type(written).__name__}")
     return written
@@ -236,22 +236,22 @@ def _read_stamp(written: list[Any]) -> pd.Timestamp:
 
 
 def _read_stream(state: list[Any]) -> RandomState:
-    key, place, has_gauss, gauss = state
-    if not 0 <= place <= 624 or has_gauss not in (0, 1):
-        raise ValueError("a stream stands at one of 624 places")  # numpy does not look
+    key, position, has_gauss, gauss = state
+    if not 0 <= position <= 624 or has_gauss not in (0, 1):
+        raise ValueError("a stream has 624 positions")  # numpy does not look
     stream = RandomState(0)
-    stream.set_state(("MT19937", key, place, has_gauss, gauss))
+    stream.set_state(("MT19937", key, position, has_gauss, gauss))
     return stream
 
 
 _KINDS = {
     "float": Kind(float, repr, float),  # nan and the infinities
-    "tuple": Kind(tuple, list, lambda written: tuple(_listed(written))),
-    "set": Kind(set, list, lambda written: set(_listed(written))),
+    "tuple": Kind(tuple, list, lambda written: tuple(_as_list(written))),
+    "set": Kind(set, list, lambda written: set(_as_list(written))),
     "dict": Kind(
         dict,
         lambda d: [list(item) for item in d.items()],
-        lambda written: dict(map(_listed, written)),
+        lambda written: dict(map(_as_list, written)),
     ),
     "Path": Kind(type(Path()), str, Path),
     "Decimal": Kind(Decimal, str, Decimal),

@@ -63,10 +63,10 @@ class Column:
             If a cell is of another kind than those of `fit`; it names the row.
         """
         if self.kind in NUMBERS:
-            return _numbers(cells, _NUMBER_FORM.get(self.kind, "number"))
+            return _floats(cells, _NUMBER_FORM.get(self.kind, "number"))
         if self.kind == "datetime":
             return _dates(cells, self.zone)
-        codes, values = _distinct(cells)
+        codes, values = _distinct_values(cells)
         return Levels(cells.name, codes, self._texts(_Cells(cells.name, codes, values)))
 
     def _texts(self, cells: _Cells) -> list[str]:
@@ -79,7 +79,7 @@ class Column:
             if takes is not None and self.forms and takes.isdisjoint(self.forms):
                 held = " and ".join(_WORDS[form] for form in self.forms)
                 raise cells.other_kind(code, held)
-        # A file without types holds texts in place of numbers, dates and so on.
+        # A file without types holds texts instead of numbers, dates and so on.
         own = self.forms[0] if len(self.forms) == 1 else "text"
         return [
             level_text(restored(value, own) if isinstance(value, str) else value)
@@ -118,13 +118,13 @@ def learn_column(cells: pd.Series) -> Column:
         return Column("datetime", forms, _common_zone(known))
     if forms in (("duration",), ("time",)):
         return Column(forms[0], forms)
-    n_levels = len(set(map(level_text, _distinct(known)[1])))
+    n_levels = len(set(map(level_text, _distinct_values(known)[1])))
     is_text = n_levels > min(max(_FEW_LEVELS, len(known) / 2), _MOST_LEVELS)
     return Column("text" if is_text else "categorical", forms)
 
 
 def _learn_numbers(known: pd.Series, forms: tuple[str, ...]) -> Column:
-    numbers = _numbers(known, "number")
+    numbers = _floats(known, "number")
     numbers = numbers[~np.isnan(numbers)]
     if not len(numbers):  # pandas' own Float64 holds nan beside its missing cells
         return Column("empty", ())
@@ -166,7 +166,7 @@ class Levels:
     name : object
         The column's name, for messages.
     codes : ndarray of shape (n_rows,)
-        The place of each cell's text; -1 where it is missing.
+        The index of each cell's text; -1 where it is missing.
     texts : list of str
         The texts; two may be equal.
     """
@@ -177,13 +177,13 @@ class Levels:
 
     def spread(self, written: list[str]) -> list[str]:
         """Return what is written for each text at its cells, "" for missing ones."""
-        words = np.array([*written, ""], dtype=object)  # which -1 is the place of
+        words = np.array([*written, ""], dtype=object)  # which -1 is the index of
         spread: list[str] = words[self.codes].tolist()
         return spread
 
 
-def _distinct(cells: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
-    """Return each cell's place among the column's values, -1 if missing, and these.
+def _distinct_values(cells: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
+    """Return each cell's index among the column's values, -1 if missing, and these.
 
     Values that are told apart only by their types, or clocks, stay apart.
     """
@@ -229,7 +229,7 @@ class _Cells:
         )
 
 
-def _numbers(cells: pd.Series, form: str) -> NDArray[np.float64]:
+def _floats(cells: pd.Series, form: str) -> NDArray[np.float64]:
     """Return the cells as floats, missing ones as nan; times as seconds."""
     if form == "number" and cells.dtype.kind in "fiu" and _is_numpys(cells):
         floats: NDArray[np.float64] = cells.to_numpy(np.float64)
@@ -242,7 +242,7 @@ def _numbers(cells: pd.Series, form: str) -> NDArray[np.float64]:
     if form == "number" and forms <= {"number", "boolean"} and not is_category:
         held: NDArray[np.float64] = cells.to_numpy(np.float64, na_value=np.nan)
         return held
-    codes, values = _distinct(cells)
+    codes, values = _distinct_values(cells)
     converted = _Cells(cells.name, codes, values).converted(form)
     return np.array([*converted, np.nan], dtype=np.float64)[codes]
 
@@ -257,7 +257,7 @@ def _dates(cells: pd.Series, zone: tzinfo | None) -> pd.DatetimeIndex:
         if zone is not None and cells.dt.tz is not None:
             cells = cells.dt.tz_convert(zone)
         return pd.DatetimeIndex(cells.dt.tz_localize(None))
-    codes, values = _distinct(cells)
+    codes, values = _distinct_values(cells)
     clocks = []
     for moment in _Cells(cells.name, codes, values).converted("datetime"):
         is_aware = zone is not None and moment.tzinfo is not None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from liftlearn._validation import unchecked
 
 # Weights that differ by less than this share of the largest count as equal.
-_ROUNDING = 1e-9
+_WEIGHT_ROUNDING = 1e-9
 
 
 class Answers(Protocol):
@@ -59,7 +59,7 @@ class Corpus:
         """
         ends = np.cumsum(self.weight) * (len(self) / self.weight.sum())
         # Weights that differ by rounding are equal: 0.1 + 0.2 is not 0.3.
-        are_equal = np.ptp(self.weight) <= _ROUNDING * self.weight.max()
+        are_equal = np.ptp(self.weight) <= _WEIGHT_ROUNDING * self.weight.max()
         ticks = np.arange(len(self)) + (0.5 if are_equal else rng.uniform())
         # Rounding must not move the last end across a whole number.
         rows = np.searchsorted(ends, ticks).clip(max=len(self) - 1)

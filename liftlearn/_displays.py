@@ -25,8 +25,8 @@ class IntervalDisplay:
 
     Parameters
     ----------
-    place : ndarray of shape (n_samples,)
-        Where each row stands on the horizontal axis.
+    x : ndarray of shape (n_samples,)
+        The horizontal coordinate of each row.
     median : ndarray of shape (n_samples,)
         The medians.
     intervals : dict of float to ndarray of shape (n_samples, 2)
@@ -56,13 +56,13 @@ class IntervalDisplay:
 
     def __init__(
         self,
-        place: Floats,
+        x: Floats,
         median: Floats,
         intervals: dict[float, Floats],
         y: Floats | None,
         label: str,
     ) -> None:
-        self.place = place
+        self.x = x
         self.median = median
         self.intervals = intervals
         self.y = y
@@ -122,13 +122,13 @@ class IntervalDisplay:
             )
         intervals = {c: estimator.predict_interval(X, c) for c in coverages}
         if x is None:
-            place = np.empty(len(median))
-            place[np.argsort(median, kind="stable")] = np.arange(len(median))
+            along = np.empty(len(median))
+            along[np.argsort(median, kind="stable")] = np.arange(len(median))
             label = "rows by predicted median"
         else:
-            place, label = _column(X, x), str(x)
-        known = None if y is None else _numbers(y, "y", len(median))
-        return cls(place, median, intervals, known, label).plot(ax)
+            along, label = _column(X, x), str(x)
+        known = None if y is None else _row_numbers(y, "y", len(median))
+        return cls(along, median, intervals, known, label).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the bands, the medians and the true numbers.
@@ -150,16 +150,16 @@ class IntervalDisplay:
         """
         self.ax_ = _axes(ax)
         self.figure_ = self.ax_.figure
-        order = np.argsort(self.place, kind="stable")
-        place = self.place[order]
+        order = np.argsort(self.x, kind="stable")
+        x = self.x[order]
         for coverage in sorted(self.intervals, reverse=True):
             lower, upper = self.intervals[coverage][order].T
             self.ax_.fill_between(
-                place, lower, upper, color="C0", alpha=0.25, label=f"{coverage:.0%}"
+                x, lower, upper, color="C0", alpha=0.25, label=f"{coverage:.0%}"
             )
-        self.ax_.plot(place, self.median[order], color="C0", label="median")
+        self.ax_.plot(x, self.median[order], color="C0", label="median")
         if self.y is not None:
-            self.ax_.plot(place, self.y[order], ".", color="C1", ms=3, label="true")
+            self.ax_.plot(x, self.y[order], ".", color="C1", ms=3, label="true")
         self.ax_.set(xlabel=self.label, ylabel="target")
         self.ax_.legend()
         return self
@@ -233,7 +233,7 @@ class DensityDisplay:
         """
         _refuse_other(estimator, "predict_distribution", "a LIFTRegressor")
         distribution = estimator.predict_distribution(X)
-        known = None if y is None else _numbers(y, "y", len(distribution))
+        known = None if y is None else _row_numbers(y, "y", len(distribution))
         return cls(distribution, known).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
@@ -370,18 +370,18 @@ def _refuse_other(given: Any, needed: str, expected: str) -> None:
 
 
 def _column(X: Any, x: Any) -> Floats:
-    """Return a column's numbers, by its name or its place in an array."""
+    """Return a column's numbers, by its name or its index in an array."""
     try:
         column = X[x] if hasattr(X, "columns") else np.asarray(X)[:, x]
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected a column of X as x, by its name or its place in an array, got "
+            f"Expected a column of X as x, by its name or its index in an array, got "
             f"{x!r}."
         ) from error
-    return _numbers(column, f"column {x!r}", len(X))
+    return _row_numbers(column, f"column {x!r}", len(X))
 
 
-def _numbers(values: Any, name: str, n_rows: int) -> Floats:
+def _row_numbers(values: Any, name: str, n_rows: int) -> Floats:
     numbers = finite_numbers(values, name)
     if numbers.shape != (n_rows,):
         raise ValueError(

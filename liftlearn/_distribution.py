@@ -261,7 +261,7 @@ class NumberDistribution:
         """
         log_width = np.log(np.maximum(self._width, np.finfo(float).tiny))
         rng = check_random_state(random_state)
-        # A piece by its density, then a place in it.
+        # A piece by its density, then a point in it.
         piece = sample_index(
             self.log_mass - log_width, n_samples, temperature, rng, log_width
         )

@@ -74,7 +74,7 @@ def parsed_json(content: bytes, name: str, *, finite: bool = False) -> Any:
     try:
         return json.loads(
             content,
-            object_pairs_hook=_distinct,
+            object_pairs_hook=_distinct_keys,
             parse_constant=_refused if finite else None,
         )
     except (ValueError, RecursionError) as error:
@@ -84,7 +84,7 @@ def parsed_json(content: bytes, name: str, *, finite: bool = False) -> Any:
         ) from error
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
     if len(read) < len(pairs):
         raise ValueError("a key occurs twice")

@@ -29,7 +29,7 @@ _MOST_WORDINGS = 10_000
 
 _WRITER: Any = Union[tuple(WRITERS.values())]  # noqa: UP007 (of a computed list)
 
-# What each class that is no dataclass must have learnt to predict; it may have more.
+# What each class that is no dataclass must have learnt to predict.
 _LEARNT: dict[type, dict[str, Any]] = {
     LabelAnswers: {"classes": NDArray[Any], "texts": list[str]},
     NumberAnswers: {
@@ -67,6 +67,17 @@ _LEARNT: dict[type, dict[str, Any]] = {
     },
     FineTuner: {"history_": list[dict[str, Any]]},
 }
+# What parts and estimators may have beside it, and beside their parameters and the
+# values in use of these.
+_MAY_HAVE: dict[str, Any] = {
+    "_preferences": dict[str, Any],
+    "_column_names": list[Any],
+    "feature_names_in_": NDArray[Any],
+    "n_features_in_": int,
+    "conformity_scores_": NDArray[np.float64],
+    "n_steps_": int,
+    "short_schedule_": bool,
+}
 
 
 def check_learnt(estimator: Any) -> None:
@@ -81,36 +92,45 @@ def check_learnt(estimator: Any) -> None:
         raise TypeError(f"expected an estimator, found {type(estimator).__name__}")
     name = type(estimator).__name__
     for part, cls in estimator._parts.items():
-        fitted, given = getattr(estimator, f"{part}_"), getattr(estimator, part)
-        _check_type(fitted, cls, f"{name}.{part}_")
-        _check_type(given, cls | None, f"{name}.{part}")
-        _check_has(fitted, _LEARNT[cls], f"{name}.{part}_")
+        _check_type(getattr(estimator, f"{part}_"), cls, f"{name}.{part}_")
+        _check_type(getattr(estimator, part), cls | None, f"{name}.{part}")
+        _check_names(getattr(estimator, f"{part}_"), _LEARNT[cls], f"{name}.{part}_")
     _check_inside(estimator, name)
     _check_encoder(estimator)
     _check_decoder(estimator)
 
 
 def _check_inside(value: Any, where: str) -> None:
-    """Check the types of all attributes of all objects inside of a value."""
-    if isinstance(value, BaseEstimator):
-        _check_parameters(value)
+    """Check the names and types of all attributes of all objects inside of a value."""
     hints = _LEARNT.get(type(value), {})
+    is_part = isinstance(value, BaseEstimator)
     if isinstance(value, (Scale, *WRITERS.values())):
         hints = get_type_hints(type(value))
-    if isinstance(value, BaseEstimator) or hints:
+    elif is_part:
+        _check_settings(value)
+        hints = _known_names(value) | hints
+    elif hints:
+        _check_names(value, hints, where)
+    if hints:
         for name, inner in vars(value).items():
-            _check_type(inner, hints.get(name, Any), f"{where}.{name}")
+            if name not in hints:
+                raise ValueError(f"{where} has an attribute {name!r}, which is unknown")
+            _check_type(inner, hints[name], f"{where}.{name}")
             _check_inside(inner, f"{where}.{name}")
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             _check_inside(inner, f"{where}[{i}]")
     if isinstance(value, Scale):
         _check_scale(value, where)
-    elif isinstance(value, LabelAnswers | NumberAnswers):
-        _check_has(value, hints, where)
 
 
-def _check_parameters(part: BaseEstimator) -> None:
+def _known_names(part: BaseEstimator) -> dict[str, Any]:
+    """Return the attributes that any part or estimator may have, with their types."""
+    names = part.get_params(deep=False)
+    return _MAY_HAVE | dict.fromkeys([*names, *(f"{name}_" for name in names)], Any)
+
+
+def _check_settings(part: BaseEstimator) -> None:
     """Check the parameters of a part, and the values that stand in for them."""
     part._validate_params()
     in_use = copy.copy(part)
@@ -119,7 +139,7 @@ def _check_parameters(part: BaseEstimator) -> None:
     in_use._validate_params()
 
 
-def _check_has(part: Any, hints: Mapping[str, Any], where: str) -> None:
+def _check_names(part: Any, hints: Mapping[str, Any], where: str) -> None:
     if missing := sorted(hints.keys() - vars(part).keys()):
         raise AttributeError(f"{where} has no {missing[0]}")
 
@@ -138,12 +158,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(_fits(value, kind) for kind in inner)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(v, inner[0]) for v in value)
-    if origin is set:
-        return isinstance(value, set) and all(_fits(v, inner[0]) for v in value)
-    if origin is tuple and inner[-1] is Ellipsis:
-        return isinstance(value, tuple) and all(_fits(v, inner[0]) for v in value)
+    if origin in (list, set) or (origin is tuple and inner[-1] is Ellipsis):
+        return isinstance(value, origin) and all(_fits(v, inner[0]) for v in value)
     if origin is tuple:
         return (
             isinstance(value, tuple)
@@ -217,8 +233,7 @@ def _check_decoder(estimator: Any) -> None:
     if not answers.texts or len({*answers.texts}) < len(answers.texts):
         raise ValueError("the answers are none, or not distinct")
     if isinstance(answers, LabelAnswers):
-        _check_type(estimator.classes_, NDArray[Any], "classes_")
-        for classes in (estimator.classes_, decoder.classes_, answers.classes):
+        for classes in (decoder.classes_, answers.classes):
             if np.shape(classes) != (len(answers.texts),):
                 raise ValueError("there are not as many classes as answers")
         with np.errstate(all="ignore"):
@@ -233,6 +248,5 @@ def _check_decoder(estimator: Any) -> None:
     if not is_right or not np.isfinite(predicted).all():
         raise ValueError("the decoder makes no prediction of even scores")
     scores = getattr(estimator, "conformity_scores_", np.zeros(0))
-    _check_type(scores, NDArray[np.float64], "conformity_scores_")
     if np.ndim(scores) != 1 or not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("conformity_scores_ are not in [0, 1]")

@@ -100,10 +100,10 @@ def fit_scale(
         deviation = (third - first) / _NORMAL_IQR or deviation
         z = (shown - centre) / deviation
         below = (below + [NormalDist().cdf(level) for level in z.tolist()]) / 2
-    return _thinned(Scale(levels, below))
+    return _fewer_knots(Scale(levels, below))
 
 
-def _thinned(scale: Scale) -> Scale:
+def _fewer_knots(scale: Scale) -> Scale:
     """Keep the knots nearest to evenly spaced positions, and both ends."""
     if len(scale.knots) <= _MOST_KNOTS:
         return scale

@@ -46,7 +46,7 @@ from liftlearn._learnt import check_learnt
 from liftlearn._numbers import Scale
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
-_FORMAT = 3
+_FORMAT = 4
 _STATE = "liftlearn.json"
 _MOST_STATE = 64 * 2**20
 # The state's own digest stands at its end, so that it is compared before all else.
@@ -292,7 +292,7 @@ def _check_base(folder: Path, staging: Path) -> None:
 
 
 def _check_room(folder: Path, names: list[str]) -> None:
-    """Refuse to save where a folder stands in place of a file, or a file of one."""
+    """Refuse to save where a folder stands for a file, or a file for a folder."""
     for name in names:
         at, below = folder / name, (folder / name).parent
         wrong = at if at.is_dir() and not at.is_symlink() else below
@@ -384,7 +384,7 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
                 f"{str(folder / name)!r} is missing. Copy the saved folder again, "
                 "with all of its files."
             )
-        _check_inside(folder, name)
+        _refuse_link_out(folder, name)
         if file_digest(folder / name) != digest:
             raise ValueError(_changed(folder / name))
     for name in found:
@@ -397,7 +397,7 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
             )
 
 
-def _check_inside(folder: Path, name: str) -> None:
+def _refuse_link_out(folder: Path, name: str) -> None:
     """Raise if a file is a link out of its folder.
 
     The hub's cache has links, to files in a folder of their own beside it.
@@ -406,7 +406,7 @@ def _check_inside(folder: Path, name: str) -> None:
     if not real.is_relative_to(top) and real.parent != top.parent.parent / "blobs":
         raise ValueError(
             f"{str(folder / name)!r} is a link to a file outside its folder, "
-            f"{str(real)!r}. Copy that file in its place."
+            f"{str(real)!r}. Replace the link by that file."
         )
 
 

@@ -224,7 +224,7 @@ def _are_texts(names: list[Hashable]) -> bool:
 def _check_columns(
     estimator: BaseEstimator, table: pd.DataFrame, names: list[Hashable] | None
 ) -> bool:
-    """Return whether the columns have the names of ``fit``; if not, they go by place.
+    """Return whether the columns have the names of ``fit``; if not, they go by order.
 
     Other names than those of ``fit`` raise.
     """
@@ -242,9 +242,9 @@ def _check_columns(
             "features as input."
         )
     had_names, has_names = _tell(known), _tell(names)
-    places = [*range(n_known)]
-    if known is None and has_names and set(names or ()) == {*places}:
-        raise ValueError(_other_names(places, names or []))
+    indices = [*range(n_known)]
+    if known is None and has_names and set(names or ()) == {*indices}:
+        raise ValueError(_other_names(indices, names or []))
     if had_names != has_names:
         what = (
             f"X has feature names, but {owner} was fitted without feature names"
@@ -257,7 +257,7 @@ def _check_columns(
 
 
 def _tell(names: list[Hashable] | None) -> bool:
-    """Return whether names say more than the columns' places.
+    """Return whether names say more than the columns' indices.
 
     An array has none, and pandas numbers the columns of a frame made of an array.
     """
@@ -267,7 +267,7 @@ def _tell(names: list[Hashable] | None) -> bool:
 def _are_compared(known: list[Hashable], names: list[Hashable]) -> bool:
     """Return whether the names of two frames must be equal.
 
-    If not, one frame's are texts, and the other's its columns' places.
+    If not, one frame's are texts, and the other's its columns' indices.
     """
     if _tell(known) and _tell(names):
         return True
@@ -281,16 +281,16 @@ def _other_names(known: list[Hashable], names: list[Hashable]) -> str:
     missing = Counter(known) - Counter(names)
     unseen = Counter(names) - Counter(known)
     if unseen:
-        message += _listed("unseen at fit time", map(write, unseen.elements()))
+        message += _listing("unseen at fit time", map(write, unseen.elements()))
     if missing:
         texts = map(write, missing.elements())
-        message += _listed("seen at fit time, yet now missing", texts)
+        message += _listing("seen at fit time, yet now missing", texts)
     if not missing and not unseen:
         message += "Feature names must be in the same order as they were in fit.\n"
     return message
 
 
-def _listed(what: str, names: Iterable[str]) -> str:
+def _listing(what: str, names: Iterable[str]) -> str:
     lines = [f"- {name}" for name in sorted(names)]
     if len(lines) > _MOST_NAMES:
         lines = [*lines[:_MOST_NAMES], "- ..."]

@@ -67,7 +67,7 @@ def test_the_column_of_an_array_is_named_by_its_place():
 
     display = IntervalDisplay.from_estimator(regressor, X.to_numpy(), x=1)
 
-    np.testing.assert_array_equal(display.place, X["b"])
+    np.testing.assert_array_equal(display.x, X["b"])
     assert display.label == "1"
 
 

@@ -247,7 +247,7 @@ def test_a_familys_scores_do_not_depend_on_how_the_answers_are_passed_over(
     family, reads_trees, monkeypatch
 ):
     at_once = family.score(PROMPTS, ANSWERS)
-    monkeypatch.setattr("liftlearn._language_model._scorer._PASS_TOKENS", 1)
+    monkeypatch.setattr("liftlearn._language_model._scorer._WALK_TOKENS", 1)
     monkeypatch.setattr("liftlearn._language_model._scorer._TREE_TOKENS", 1)
     if not reads_trees:
         monkeypatch.setattr(Reader, "can_read_tree", lambda *read_and_depth: False)

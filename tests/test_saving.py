@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, timedelta, timezone
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -266,15 +267,30 @@ def test_a_random_state_instance_comes_back_where_it_stood(tmp_path):
     )
 
 
-def test_whatever_was_learnt_is_saved(classifier, tmp_path):
+@pytest.mark.parametrize(
+    "where", ["", "encoder_", "finetuner_", "decoder_", "decoder_.answers_"]
+)
+@pytest.mark.parametrize("name", ["noted", "noted_", "_noted"])
+def test_an_attribute_of_another_version_or_ones_own_is_refused(
+    classifier, where, name, tmp_path
+):
     estimator = pickle.loads(pickle.dumps(classifier))
-    estimator.conformity_ = np.array([0.5, np.nan, np.inf])
-    estimator.encoder_._seen = {(1, None): {"n": -0.0}}
+    owner = attrgetter(where)(estimator) if where else estimator
+    setattr(owner, name, 1)
 
-    loaded = there_and_back(estimator, tmp_path)
+    with pytest.raises(
+        ValueError, match=f"has an attribute '{name}', which is unknown"
+    ):
+        estimator.save(tmp_path)
 
-    np.testing.assert_array_equal(loaded.conformity_, estimator.conformity_)
-    assert loaded.encoder_._seen == {(1, None): {"n": -0.0}}
+
+def test_what_a_model_prefers_comes_back_with_its_parts(classifier, tmp_path):
+    loaded = there_and_back(classifier, tmp_path)
+
+    preferences = classifier.language_model_.preferences["classification"]
+    for name in ("encoder_", "finetuner_", "decoder_"):
+        part, again = getattr(classifier, name), getattr(loaded, name)
+        assert again._preferences == part._preferences == preferences[name[:-1]]
 
 
 def test_requests_for_metadata_come_back(classifier, tmp_path):
@@ -288,6 +304,56 @@ def test_requests_for_metadata_come_back(classifier, tmp_path):
     assert requests == {"sample_weight": "importance"}
     again = there_and_back(loaded, tmp_path).get_metadata_routing().fit.requests
     assert again == requests
+
+
+COMMITTED = Path(__file__).parent / "saved"
+
+
+def a_few_rows():
+    """Return a number, a level, a text and a date."""
+    return pd.DataFrame(
+        {
+            "size": [1.5, 2.5, np.nan, 4.0, 0.5, 3.0] * 4,
+            "town": pd.Categorical(["Ulm", "Köln", "Bonn"] * 8),
+            "note": [f"no {i} of many" for i in range(24)],
+            "since": pd.date_range("2024-02-28", periods=24, freq="40D"),
+        }
+    )
+
+
+def test_a_committed_folder_predicts_as_it_did():
+    """A change of what is saved asks for a new format, a new folder, new numbers.
+
+    These lines made the folder, and print the numbers::
+
+        from tempfile import TemporaryDirectory
+        from test_saving import COMMITTED, a_few_rows
+        from tiny import saved_llama
+        from liftlearn import FineTuner, LIFTClassifier
+
+        sizes = dict(hidden_size=8, intermediate_size=8, num_attention_heads=1)
+        sizes["tie_word_embeddings"] = True
+        preferred = {"encoder": {"columns": "by_table", "numbers": "by_table"}}
+        preferred = {"precision": "float64", "classification": preferred}
+        with TemporaryDirectory() as model:
+            saved_llama(model, **sizes, liftlearn=preferred)
+            tuner = FineTuner(max_steps=3, learning_rate=0.1, n_models=2)
+            estimator = LIFTClassifier(model, finetuner=tuner, random_state=0)
+            estimator.fit(a_few_rows(), ["no", "yes", "so"] * 8)
+            estimator.set_params(model=None).save(COMMITTED)
+        print(estimator.predict_proba(a_few_rows())[:3].round(9).tolist())
+    """
+    expected = [
+        [0.44535695, 0.345616646, 0.209026404],
+        [0.440800608, 0.360275893, 0.198923499],
+        [0.445119995, 0.348159824, 0.206720181],
+    ]
+
+    estimator = liftlearn.load(COMMITTED)
+
+    proba = estimator.predict_proba(a_few_rows())
+    np.testing.assert_allclose(proba[:3], expected, rtol=0, atol=1e-8)
+    assert estimator.encoder_.columns_ == "index"
 
 
 # The folder as a model
@@ -698,18 +764,18 @@ def test_a_language_model_is_told_from_an_estimator(gpt2_folder):
 
 
 def test_a_newer_format_asks_for_an_upgrade(classifier, folder):
-    rewrite(folder, format=4, files="of another form")
+    rewrite(folder, format=5, files="of another form")
 
-    with pytest.raises(ValueError, match=r"format 4; .* format 3\. Upgrade liftlearn"):
+    with pytest.raises(ValueError, match=r"format 5; .* format 4\. Upgrade liftlearn"):
         liftlearn.load(folder)
     with pytest.raises(ValueError, match="Upgrade liftlearn"):
         classifier.save(folder)
 
 
 def test_an_earlier_format_is_not_read_but_saved_over(classifier, folder):
-    rewrite(folder, format=2)
+    rewrite(folder, format=3)
 
-    with pytest.raises(ValueError, match=r"earlier version.* format 2; .* again"):
+    with pytest.raises(ValueError, match=r"earlier version.* format 3; .* again"):
         liftlearn.load(folder)
 
     classifier.save(folder)
@@ -868,11 +934,12 @@ def adapter(**parameters):
 
 
 MADE_UP = [
-    ("classes_", array("<U250000000", [3], ["a", "b", "c"])),
-    ("classes_", array("(1000000000,)f8", [1], [1])),
-    ("classes_", array("<U3", [2], ["a", "b"])),
-    ("classes_", ["low", "mid", "top"]),
-    ("classes_", ...),
+    ("decoder_.classes_", array("<U250000000", [3], ["a", "b", "c"])),
+    ("decoder_.classes_", array("(1000000000,)f8", [1], [1])),
+    ("decoder_.classes_", array("<U3", [2], ["a", "b"])),
+    ("decoder_.classes_", ["low", "mid", "top"]),
+    ("decoder_.classes_", ...),
+    ("classes_", array("<U3", [3], ["low", "mid", "top"])),
     ("encoder_", ...),
     ("encoder_", {"type": "FineTuner", "value": {}}),
     ("encoder", {"type": "FineTuner", "value": {}}),
@@ -1007,8 +1074,9 @@ def test_values_that_nest_too_deeply_are_refused(copied):
 def test_the_size_of_a_state_is_bounded(copied, monkeypatch):
     folder = copied()
     many = [{"type": "NaT", "value": None}] * 99
-    attribute(folder, "extra_", many)
-    liftlearn.load(folder)
+    attribute(folder, "random_state", many)
+    with pytest.raises(ValueError, match="random_state"):
+        liftlearn.load(folder)
     monkeypatch.setattr("liftlearn._codec._MOST_OBJECTS", 99)
     with pytest.raises(ValueError, match="more than 99 objects"):
         liftlearn.load(folder)

@@ -29,8 +29,8 @@ from liftlearn._files import locked, open_regular, sync
 from liftlearn._language_model import LanguageModel
 
 # Raised when the same file would continue training in another way.
-_FORMAT = 2
-# The digest in a file's header is of the file with zeros in the digest's place.
+_CHECKPOINT_FORMAT = 2
+# The digest in a file's header is of the file with zeros for the digest.
 _SEAL = re.compile(rb'(?<=[{,]"sha256":")[0-9a-f]{64}(?=")')
 _UNSEALED = "0" * 64
 _MOST_HEADER = 2**28
@@ -65,7 +65,7 @@ def describe_fit(
     rows = np.arange(min(len(corpus), _N_SENTENCES))
     sentences, answers = corpus.write(rows, RandomState(0))
     return {
-        "checkpoint format": _FORMAT,
+        "checkpoint format": _CHECKPOINT_FORMAT,
         "rows, targets or weights": _digest(
             [*cells, repr(corpus.target.tolist()), repr(corpus.weight.tolist())]
         ),
@@ -211,21 +211,21 @@ class Checkpoint:
 def _seal(file: Path) -> None:
     """Write a file's digest into its header."""
     with file.open("rb+") as opened:
-        place, digest = _digest_in_place(opened)
-        opened.seek(place)
+        offset, digest = _digest_at(opened)
+        opened.seek(offset)
         opened.write(digest.encode())
 
 
 def _check_seal(file: Path) -> None:
     """Raise ValueError unless a file has the digest that its header says."""
     with open_regular(file) as opened:
-        place, digest = _digest_in_place(opened)
-        opened.seek(place)
+        offset, digest = _digest_at(opened)
+        opened.seek(offset)
         if opened.read(len(digest)) != digest.encode():
             raise ValueError("the digest is another")
 
 
-def _digest_in_place(opened: BinaryIO) -> tuple[int, str]:
+def _digest_at(opened: BinaryIO) -> tuple[int, str]:
     """Return where the digest stands in a safetensors file, and what it should be."""
     size = opened.read(8)
     header = opened.read(min(int.from_bytes(size, "little"), _MOST_HEADER))

@@ -53,14 +53,14 @@ class Settings(Protocol):
 
 @dataclass(eq=False)
 class Training:
-    """What tunes one member, a copy of the model, in place.
+    """What tunes one ensemble member, a copy of the model.
 
     Parameters
     ----------
     settings : Settings
         The fine-tuner.
     lm : LanguageModel
-        The copy.
+        The member, whose weights are changed.
     scorer : AnswerScorer
         Its scores of the answers.
     corpus : Corpus
@@ -110,39 +110,34 @@ class Training:
         Returns whether the steps were done, or a metric that no longer rises made the
         others needless.
         """
-        lm, accelerator = self.lm, self._accelerator
+        lm, accelerator, is_main = self.lm, self._accelerator, self.is_main
         best = Best(monitor, self.settings.n_iter_no_change)
         run = Run(
             lm.model, self._optimizer, self._scaler, clock, best, self.rng, history
         )
+        # 1. From a checkpoint, or from the beginning.
         saved = checkpoint and checkpoint.read()
         if saved:
             run.resume(*saved)
         else:
             clock.seconds = of_main(accelerator, clock.read())
-        is_main = self.is_main
-        bar = tqdm(
+        with tqdm(
             total=clock.n_steps,
             initial=clock.n_taken,
             desc=label,
             disable=label is None or not is_main,
-        )
-        with bar:
+        ) as bar:
             while not clock.is_over and not best.is_settled:
+                # 2. An epoch's sentences, written afresh. Batches that were learnt
+                # before a resume are only written again, which moves the stream on.
                 epoch = run.current_epoch()
                 groups = grouped(
                     self._epoch(range(epoch.start, clock.n_steps)),
                     self.settings.gradient_accumulation_steps,
                 )
-                # Batches that were learnt before a resume are only written again, to
-                # bring the stream to its place.
                 for batches in islice(groups, clock.n_taken - epoch.start, None):
-                    # Dropout needs no state of its own then, and differs by process.
-                    torch.manual_seed(
-                        self.seed
-                        + clock.n_taken * accelerator.num_processes
-                        + accelerator.process_index
-                    )
+                    # 3. A step: loss and gradients, then the optimizer.
+                    self._seed_dropout(clock.n_taken)
                     loss = total(accelerator, self._backward(batches))
                     self._refuse_divergence(math.isfinite(loss), clock.n_taken)
                     clock.seconds = of_main(accelerator, clock.read())
@@ -156,6 +151,7 @@ class Training:
                     is_due = clock.n_taken % self.settings.checkpoint_every == 0
                     if checkpoint and is_due and is_main:
                         checkpoint.write(*run.state())
+                # 4. What the epoch came to, and whether it is the best so far.
                 metric = best.score(lm)
                 if metric is not None:
                     metric = of_main(accelerator, metric)
@@ -163,6 +159,7 @@ class Training:
                 clock.seconds = of_main(accelerator, clock.read())
                 run.end_epoch(metric)
                 bar.set_postfix(loss=history[-1]["loss"])
+        # 5. The best weights, or the last.
         best.restore(lm)
         weights = trainable_weights(lm.model).values()
         are_finite = all(bool(weight.isfinite().all()) for weight in weights)
@@ -176,6 +173,12 @@ class Training:
         """Whether this process is the one that writes."""
         is_main: bool = self._accelerator.is_main_process
         return is_main
+
+    def _seed_dropout(self, n_taken: int) -> None:
+        """Let dropout follow from the step and the process, so it needs no state."""
+        accelerator = self._accelerator
+        first = self.seed + n_taken * accelerator.num_processes
+        torch.manual_seed(first + accelerator.process_index)
 
     def _refuse_divergence(self, is_finite: bool, n_taken: int) -> None:
         """Raise where a loss, or the weights after the last step, are not finite."""

@@ -47,12 +47,10 @@ def passes_of(batch: Batch, process: int, n_processes: int) -> list[tuple[Batch,
     [(Batch(tokens=[[2], [3]], answers=array([1, 0])), 1)]
     """
     n_rows = len(batch.tokens)
-    places = np.arange(
-        process, math.ceil(n_rows / n_processes) * n_processes, n_processes
-    )
+    own = np.arange(process, math.ceil(n_rows / n_processes) * n_processes, n_processes)
     most = max(1, _PASS_TOKENS // max(map(len, batch.tokens)))
     parts = []
-    for some in np.array_split(places, math.ceil(len(places) / most)):
+    for some in np.array_split(own, math.ceil(len(own) / most)):
         rows = some.clip(max=n_rows - 1)
         part = Batch([batch.tokens[row] for row in rows], batch.answers[rows])
         parts.append((part, int((some < n_rows).sum())))
@@ -183,8 +181,8 @@ class Run:
             "scaler": self.scaler.state_dict(),
         }
         moments = {
-            f"{place}.{name}": tensor
-            for place, state in self.optimizer.state_dict()["state"].items()
+            f"{index}.{name}": tensor
+            for index, state in self.optimizer.state_dict()["state"].items()
             for name, tensor in state.items()
         }
         groups = {
@@ -218,8 +216,8 @@ class Run:
         }
         moments: dict[int, dict[str, Tensor]] = {}
         for whole, tensor in groups.get("optimizer", {}).items():
-            place, _, name = whole.partition(".")
-            moments.setdefault(int(place), {})[name] = tensor
+            index, _, name = whole.partition(".")
+            moments.setdefault(int(index), {})[name] = tensor
         param_groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": param_groups})
 

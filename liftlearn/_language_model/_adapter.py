@@ -436,7 +436,7 @@ def _put(peft: Any, model: Any, weights: Mapping[str, Tensor]) -> None:
     for name, weight in list(model.named_parameters()):
         given = own.get(name.replace(".default.", ".", 1))
         if weight.is_meta and given is not None and given.shape == weight.shape:
-            place, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(place), leaf, nn.Parameter(given))
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, nn.Parameter(given))
     if any(weight.is_meta for weight in model.parameters()):
         raise ValueError(_MISFIT)

@@ -69,11 +69,11 @@ class FastLinear(Linear):
 def make_fast(model: Any) -> None:
     """Let the layers of a model that can be `FastLinear` be that."""
     for module in model.modules():
-        if type(module) is Linear and _is_plain(module):
+        if type(module) is Linear and _has_plain_lora(module):
             module.__class__ = FastLinear
 
 
-def _is_plain(layer: Any) -> bool:
+def _has_plain_lora(layer: Any) -> bool:
     names = layer.active_adapters
     return (
         type(layer.get_base_layer()) is nn.Linear

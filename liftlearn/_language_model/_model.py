@@ -127,7 +127,7 @@ class LanguageModel:
             value that one can't have; if there is no such device; if an adapter's base
             cannot be loaded, or is another model than when the adapter was saved.
         """
-        place = find_device(device)
+        where = find_device(device)
         if model is not None and _adapter.holds_adapter(model):
             return cls._load_adapted(model, device, base, local_files_only)
         if base is not None:
@@ -136,7 +136,7 @@ class LanguageModel:
                 "a whole model. Leave it out."
             )
         source = find_source(model, local_files_only=local_files_only)
-        lm = cls(*load_pretrained(source, place))
+        lm = cls(*load_pretrained(source, where))
         if model is not None and Path(model).exists():
             model = str(Path(model).resolve())
         lm._origin = {"model": model, "device": device}
@@ -559,7 +559,7 @@ class LanguageModel:
             n_shared, start = self._read_shared(tokens, scorer.reader)
             # Rows of like length share a pass, the longest first: what fits it, fits.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
-            process, n_processes = _place_among_processes()
+            process, n_processes = _rank_among_processes()
             if batch_size is None:
                 longest = max(map(len, tokens)) + trie.depth
                 batch_size = max(1, _BATCH_TOKENS // longest)
@@ -645,7 +645,7 @@ def _texts(texts: Sequence[str], name: str) -> Sequence[str]:
     return texts
 
 
-def _place_among_processes() -> tuple[int, int]:
+def _rank_among_processes() -> tuple[int, int]:
     """Return this process's number, and how many were launched together."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
@@ -654,7 +654,7 @@ def _place_among_processes() -> tuple[int, int]:
 
 def _sum_over_processes(scores: NDArray[np.float64], model: Any) -> NDArray[np.float64]:
     """Put together what each process scored; all of them must come here."""
-    if _place_among_processes()[1] == 1:
+    if _rank_among_processes()[1] == 1:
         return scores
     total = torch.from_numpy(scores).to(model.device)
     distributed.all_reduce(total)

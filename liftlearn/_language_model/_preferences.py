@@ -23,25 +23,25 @@ def preferences_of(config: Any) -> Mapping[str, Any]:
     given = getattr(config, "liftlearn", None)
     if given is None:
         return {}
-    place = _Place(config)
-    preferences = place.of("liftlearn", given, [*TASKS, _PRECISION])
+    file = _ConfigFile(config)
+    preferences = file.of("liftlearn", given, [*TASKS, _PRECISION])
     for name, value in preferences.items():
         if name == _PRECISION:
             if value not in _PRECISIONS:
-                place.refuse(f"liftlearn.{name}", value, _one_of(_PRECISIONS))
+                file.refuse(f"liftlearn.{name}", value, _one_of(_PRECISIONS))
             continue
         task = f"liftlearn.{name}"
-        for part, values in place.of(task, value, TASKS[name]).items():
-            _check_part(place, f"{task}.{part}", values, TASKS[name][part])
+        for part, values in file.of(task, value, TASKS[name]).items():
+            _check_part(file, f"{task}.{part}", values, TASKS[name][part])
     return preferences
 
 
-class _Place:
-    """Where the preferences stand, for error messages."""
+class _ConfigFile:
+    """The file that preferences stand in, for error messages."""
 
     def __init__(self, config: Any) -> None:
         folder = getattr(config, "name_or_path", "")
-        self._file = f"{folder}/config.json" if folder else "config.json"
+        self._name = f"{folder}/config.json" if folder else "config.json"
 
     def of(self, key: str, value: Any, known: Any) -> Mapping[str, Any]:
         """Return the mapping at a key, and raise if it is none of known names."""
@@ -55,16 +55,16 @@ class _Place:
     def refuse(self, key: str, value: Any, expected: str) -> NoReturn:
         """Raise for what stands at a key."""
         raise ValueError(
-            f"Expected {expected} at {key} in {self._file!r}, got {value!r}. Correct "
+            f"Expected {expected} at {key} in {self._name!r}, got {value!r}. Correct "
             "it there, or remove it: what is not named there has a default."
         )
 
 
-def _check_part(place: _Place, key: str, values: Any, part: type[Part]) -> None:
+def _check_part(file: _ConfigFile, key: str, values: Any, part: type[Part]) -> None:
     """Raise unless the values can be preferences for a part."""
     # What the user leaves at another default is no choice of the model's.
     free = [k for k, v in part().get_params(deep=False).items() if is_auto(v)]
-    place.of(key, values, free)
+    file.of(key, values, free)
     for name, value in values.items():
         has_rule = name in part._ruled
         if has_rule and is_rule(value):
@@ -75,10 +75,10 @@ def _check_part(place: _Place, key: str, values: Any, part: type[Part]) -> None:
         except ValueError as error:
             expected = str(error).partition(" must be ")[2].partition(". Got ")[0]
             rule = f"{BY_TABLE!r}, or " if has_rule else ""
-            place.refuse(f"{key}.{name}", value, rule + expected)
+            file.refuse(f"{key}.{name}", value, rule + expected)
         # To Python true is a number, too.
         if isinstance(value, bool) and "boolean" not in constraints[name]:
-            place.refuse(f"{key}.{name}", value, "no boolean")
+            file.refuse(f"{key}.{name}", value, "no boolean")
 
 
 def _one_of(names: Any) -> str:

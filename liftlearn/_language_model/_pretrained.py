@@ -69,8 +69,8 @@ class Source:
     gguf : str or None
         The file in the folder that holds the model.
     files : tuple
-        What tells a local folder's or file's content from any other that may stand
-        in its place: names, inodes, sizes, and times that no tool can set.
+        What tells a local folder's or file's content from any other that may replace
+        it: names, inodes, sizes, and times that no tool can set.
     """
 
     name: str
@@ -152,14 +152,14 @@ def find_device(device: str | None) -> str:
     n_here = torch.accelerator.device_count()
     names = ["cpu", *(f"{here.type}:{i}" for i in range(n_here) if here)]
     try:
-        place = torch.device(device)
+        wanted = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"Expected a device of this machine, {' or '.join(map(repr, names))}, as "
             f"device, got {device!r}. None takes a GPU where there is one."
         ) from error
-    is_here = here is not None and here.type == place.type
-    if place.type != "cpu" and not (is_here and (place.index or 0) < n_here):
+    is_here = here is not None and here.type == wanted.type
+    if wanted.type != "cpu" and not (is_here and (wanted.index or 0) < n_here):
         raise ValueError(
             f"device={device!r} is not on this machine, or torch was installed without "
             f"support for it. Set device to {' or '.join(map(repr, names))}, or None."
@@ -302,9 +302,9 @@ def _belongs(name: str, model: Any) -> bool:
     if name.endswith(_OLD_BUFFERS):
         return False
     parts = dict(model.named_modules())
-    places = name.split(".")
-    at = next(n for n in range(len(places), -1, -1) if ".".join(places[:n]) in parts)
-    around = parts[".".join(places[:at])]
+    steps = name.split(".")
+    at = next(n for n in range(len(steps), -1, -1) if ".".join(steps[:n]) in parts)
+    around = parts[".".join(steps[:at])]
     return all(around is not whole for whole in (model, *bases(model)))
 
 

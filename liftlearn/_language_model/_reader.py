@@ -25,7 +25,7 @@ _SHARED_TOKENS_BF16 = 400
 # Kinds of rotary positions that are the same in rows of any length.
 _FIXED_POSITIONS = {"default", "linear", "llama3", "proportional", "yarn"}
 
-# Tokens from a place on.
+# Tokens that follow one another.
 Path = tuple[int, ...]
 # Which rows share a pass.
 Batches = Literal["any rows", "equal lengths", "single rows"]

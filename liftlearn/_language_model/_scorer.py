@@ -24,13 +24,13 @@ from liftlearn._language_model._trial import reader_of
 # Tokens that one pass over the trie's nodes reads at the most, and tokens, read before
 # or now, that it holds where each node needs a row of its own.
 _TREE_TOKENS = 4096
-_PASS_TOKENS = 16_384
+_WALK_TOKENS = 16_384
 
 
 class Trie:
     """The answers' tokens as a tree, with an end mark where an answer begins another.
 
-    A node is a place where more than one token can follow; elsewhere the next token is
+    A node is where more than one token can follow; elsewhere the next token is
     certain and costs nothing.
 
     Parameters
@@ -169,8 +169,8 @@ class AnswerScorer(nn.Module):
         # What `_decide` asks of each group of nodes.
         self._decided: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
         for node in range(len(trie.nodes)):
-            answers, places = np.nonzero(trie.steps[..., 0] == node)
-            columns = trie.steps[answers, places, 1]
+            answers, step = np.nonzero(trie.steps[..., 0] == node)
+            columns = trie.steps[answers, step, 1]
             self._passing.append(
                 (
                     torch.tensor(answers, device=device),
@@ -202,9 +202,9 @@ class AnswerScorer(nn.Module):
         node, token, depth = steps.unbind(-1)
         is_step = node >= 0
         last = torch.where(is_step, depth, -1).amax(1, keepdim=True)
-        place = (hidden.shape[1] - 1 - last + depth).clamp(min=0)
+        position = (hidden.shape[1] - 1 - last + depth).clamp(min=0)
         rows = torch.arange(len(hidden), device=hidden.device)[:, None]
-        log_prob = self._log_prob(hidden[rows, place], node.clamp(min=0))
+        log_prob = self._log_prob(hidden[rows, position], node.clamp(min=0))
         own = log_prob.gather(-1, token.clamp(min=0)[..., None])[..., 0]
         return torch.where(is_step, own, 0.0).sum(1)
 
@@ -243,11 +243,11 @@ class AnswerScorer(nn.Module):
         if depth and self.reader.can_read_tree(read, depth):
             for nodes, paths in self._trees(_TREE_TOKENS // len(scores)):
                 hidden = self.reader.read_tree(read, paths)
-                places = {path: place for place, path in enumerate(paths)}
+                index_of = {path: i for i, path in enumerate(paths)}
                 # An answer passes one node of a depth at the most.
                 for _, level in groupby(nodes, key=len):
                     alike = list(level)
-                    at = [places[node[n_lead:]] for node in alike]
+                    at = [index_of[node[n_lead:]] for node in alike]
                     self._decide(alike, hidden[:, at], scores)
         elif depth:
             self._walk(root, read, scores)
@@ -273,7 +273,7 @@ class AnswerScorer(nn.Module):
     def _walk(self, nodes: list[Path], read: Read, scores: Tensor) -> None:
         """Add what is decided behind the nodes that were read, level by level."""
         n_prompts, n_tokens = len(scores), read.mask.shape[1]
-        for group in self._next_passes(nodes, _PASS_TOKENS // (n_prompts * n_tokens)):
+        for group in self._next_passes(nodes, _WALK_TOKENS // (n_prompts * n_tokens)):
             parents = torch.tensor([parent for parent, _ in group])
             rows = torch.arange(n_prompts)[:, None] * len(nodes) + parents
             tokens = [child[len(nodes[parent]) :] for parent, child in group]
@@ -290,7 +290,7 @@ class AnswerScorer(nn.Module):
     def _next_passes(
         self, nodes: list[Path], n_most: int
     ) -> Iterator[list[tuple[int, Path]]]:
-        """Yield the nodes behind these, with their parents' places, pass by pass.
+        """Yield the nodes behind these, with their parents' indices, pass by pass.
 
         What leads to the nodes of a pass is equally long, so that it needs no pads.
         """
@@ -317,11 +317,11 @@ class AnswerScorer(nn.Module):
             passing = [self._passing[number] for number in numbers]
             answers = torch.cat([answers for answers, _ in passing])
             n_columns = self._barred.shape[1]
-            places = [k * n_columns + column for k, (_, column) in enumerate(passing)]
-            self._decided[numbers] = index, answers, torch.cat(places)
-        index, answers, place = self._decided[numbers]
+            at = [k * n_columns + column for k, (_, column) in enumerate(passing)]
+            self._decided[numbers] = index, answers, torch.cat(at)
+        index, answers, chosen = self._decided[numbers]
         log_prob = self._log_prob(hidden, index)
-        scores[:, answers] += log_prob.flatten(1)[:, place]
+        scores[:, answers] += log_prob.flatten(1)[:, chosen]
 
     def _log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
         """Return the log-probability of each column at each hidden state's node.

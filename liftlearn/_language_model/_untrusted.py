@@ -57,7 +57,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         transformers, or its weights are quantized.
     """
     for key, value in _items(config):
-        if _IMPLEMENTATION.search(key) and not _is_plain(value):
+        if _IMPLEMENTATION.search(key) and not _is_builtin(value):
             raise ValueError(
                 f"Its configuration asks for {key}={value!r}, which may be code from a "
                 'hub. Remove the key, or set it to "eager" or "sdpa".'
@@ -69,9 +69,9 @@ def check_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def _is_plain(implementation: Any) -> bool:
+def _is_builtin(implementation: Any) -> bool:
     if isinstance(implementation, dict):
-        return all(map(_is_plain, implementation.values()))
+        return all(map(_is_builtin, implementation.values()))
     return implementation in (None, False, "eager", "sdpa")
 
 
