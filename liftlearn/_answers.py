@@ -31,16 +31,9 @@ _MOST_DITHER = 0.05
 class LabelAnswers:
     """The answers of a classification target: one text for each class.
 
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        The distinct labels, sorted.
-    words : "codes", "labels", mapping of label to str, or sequence of str
-        Short code words, the labels' own text, or given words (in the order of
-        ``classes``, where they are a sequence).
+    The classes are sorted and distinct. Their words are ``"codes"``, ``"labels"`` (the
+    labels' own text), or given: by label, or in the order of the classes.
 
-    Examples
-    --------
     >>> answers = LabelAnswers(np.array([1, 12]), "labels")
     >>> answers.texts, answers.write(np.array([12, 1]))
     (['1', '12'], array([1, 0]))
@@ -59,10 +52,6 @@ class LabelAnswers:
     ) -> NDArray[np.intp]:
         """Return the index of each label's answer."""
         return np.searchsorted(self.classes, y)
-
-    def read(self, indices: NDArray[np.intp]) -> NDArray[Any]:
-        """Return the label of each answer."""
-        return self.classes[indices]
 
 
 def _label_texts(
@@ -106,22 +95,10 @@ def _label_texts(
 class NumberAnswers:
     """The answers of a regression target: the numbers of a grid.
 
-    Parameters
-    ----------
-    texts : list of str
-        The text of each number, in increasing order.
-    scale : Scale
-        From numbers to positions on the grid, in [0, 1]; answers have equal room.
-    low, high : float
-        The least and the greatest number that can be predicted.
-    n_targets : int
-        How many targets there are to learn from: the fewer, the wider they are
-        dithered.
-
-    Attributes
-    ----------
-    numbers : ndarray of shape (n_answers,)
-        The number in the middle of each answer's room.
+    ``texts`` are those of its numbers, in increasing order. ``scale`` leads from
+    numbers to positions on the grid, in [0, 1], where answers have equal room.
+    ``numbers`` are in the middle of each answer's room. All predictions are between
+    ``low`` and ``high``. The fewer targets there are, the wider they are dithered.
     """
 
     def __init__(
@@ -145,15 +122,8 @@ class NumberAnswers:
     ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
         """Cut the range so finely that in a piece equal room means equal distance.
 
-        Returns
-        -------
-        edges : ndarray of shape (n_pieces + 1,)
-            Where the pieces meet: at the ends of the answers' rooms, and where the
-            scale bends.
-        answer : ndarray of shape (n_pieces,)
-            The answer in whose room each piece lies.
-        share : ndarray of shape (n_pieces,)
-            The piece's share of that room.
+        Returns the pieces' edges, at the ends of the answers' rooms and where the scale
+        bends; the answer in whose room each piece lies; and its share of that room.
         """
         n_answers = len(self.texts)
         rooms = np.arange(n_answers + 1) / n_answers
@@ -181,10 +151,6 @@ class NumberAnswers:
             inside = np.minimum(positions, room - positions).clip(0.5, self._dither)
             positions = positions + inside * rng.uniform(-1.0, 1.0, len(positions))
         return np.floor(positions).astype(np.intp).clip(0, len(self.texts) - 1)
-
-    def read(self, indices: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the number of each answer."""
-        return self.numbers[indices]
 
 
 def scaled_grid(

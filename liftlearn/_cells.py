@@ -76,21 +76,14 @@ _WAYS = {
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How rows are written otherwise than they are.
+    """How rows are written otherwise than they are."""
 
-    Parameters
-    ----------
-    rng : RandomState
-        Where noise, dropout and the order of columns are drawn from.
-    noise : float
-        What jitter is multiplied by.
-    shared_order : int or None
-        For all rows alike: one noise for a column, one order of columns, which this
-        seeds, and no dropout. With None each row has its own.
-    """
-
+    # Where noise, dropout and the order of columns are drawn from.
     rng: RandomState
+    # What jitter is multiplied by.
     noise: float
+    # What is the same for all rows: one noise for each column, no dropout, and one
+    # order of columns, of this seed. With None each row has its own.
     shared_order: int | None = None
 
     @property

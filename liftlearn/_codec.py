@@ -36,18 +36,10 @@ class Codec:
     """Writes values as JSON, and reads them back as equal values of the same types.
 
     JSON's own values stand for themselves; any other is an object with a ``type`` and
-    a ``value``, which is written in turn.
+    a ``value``, which is written in turn. Objects of ``classes``, by their names in the
+    file, are their attributes: no constructor is called. ``kinds`` are further types
+    that are written as simpler values.
 
-    Parameters
-    ----------
-    classes : mapping of str to type
-        The classes whose objects may be written, by their names in the file. An
-        object is its attributes; its constructor is not called.
-    kinds : mapping of str to Kind, default={}
-        Further types that are written as simpler values.
-
-    Examples
-    --------
     >>> Codec({}).encode((1, 2.5), "pair")
     {'type': 'tuple', 'value': [1, 2.5]}
     >>> Codec({}).decode({"type": "tuple", "value": [1, 2.5]})
@@ -80,12 +72,8 @@ class Codec:
     def decode(self, written: Any) -> Any:
         """Return the value that was written; it takes little more than its text.
 
-        Raises
-        ------
-        ValueError, TypeError, LookupError, AttributeError, ArithmeticError
-            If it was not written by `encode`, or with other classes.
-        RecursionError
-            If it nests too deeply.
+        What `encode` did not write, or with other classes, may raise ValueError,
+        TypeError, LookupError, AttributeError, ArithmeticError or RecursionError.
         """
         return self._decode(written, _Room())
 

@@ -37,30 +37,20 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Column:
-    """What `fit` learnt of a column's cells, and how later ones are read.
+    """What `fit` learnt of a column's cells, and how later ones are read."""
 
-    Parameters
-    ----------
-    kind : str
-        Continuous, discrete, duration, time, datetime, boolean, ordinal, categorical,
-        text, or empty where no cell was known.
-    forms : tuple of str
-        The forms of the cells that were known.
-    zone : tzinfo, default=None
-        The one time zone that all dates had; None if they had none, or several.
-    """
-
+    # Continuous, discrete, duration, time, datetime, boolean, ordinal, categorical,
+    # text, or empty where no cell was known.
     kind: str
+    # Those of the cells that were known.
     forms: tuple[str, ...]
+    # The one time zone that all dates had; None if they had none, or several.
     zone: tzinfo | None = None
 
     def read(self, cells: pd.Series) -> Any:
         """Return numbers as floats, missing ones nan; dates; or `Levels`.
 
-        Raises
-        ------
-        ValueError
-            If a cell is of another kind than those of `fit`; it names the row.
+        A cell of another kind than those of `fit` raises ValueError, naming its row.
         """
         if self.kind in NUMBERS:
             return _floats(cells, _NUMBER_FORM.get(self.kind, "number"))
@@ -159,21 +149,11 @@ def _common_zone(dates: pd.Series) -> tzinfo | None:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """The texts of a column's distinct cells, and which of them each cell has.
+    """The texts of a column's distinct cells, and which of them each cell has."""
 
-    Parameters
-    ----------
-    name : object
-        The column's name, for messages.
-    codes : ndarray of shape (n_rows,)
-        The index of each cell's text; -1 where it is missing.
-    texts : list of str
-        The texts; two may be equal.
-    """
-
-    name: Any
-    codes: NDArray[np.intp]
-    texts: list[str]
+    name: Any  # the column's, for messages
+    codes: NDArray[np.intp]  # the index of each cell's text; -1 where it is missing
+    texts: list[str]  # of which two may be equal
 
     def spread(self, written: list[str]) -> list[str]:
         """Return what is written for each text at its cells, "" for missing ones."""

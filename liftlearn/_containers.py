@@ -24,10 +24,7 @@ _NESTED = (nw.List, nw.Array, nw.Struct, nw.Map, nw.Binary, nw.Unknown)
 def plain_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with its Arrow, sparse, period and interval columns plain.
 
-    Raises
-    ------
-    ValueError
-        If a column's type holds no single values, such as lists.
+    A column whose type holds no single values, such as lists, raises ValueError.
     """
     if not any(isinstance(dtype, _CONTAINERS) for dtype in table.dtypes):
         return table
@@ -51,10 +48,7 @@ def _plain_pandas(cells: pd.Series) -> pd.Series:
 def plain_column(cells: nw.Series[Any]) -> pd.Series:
     """Return a narwhals series as a plain pandas one, without pyarrow where it can.
 
-    Raises
-    ------
-    ValueError
-        If its type holds no single values, such as lists.
+    A type that holds no single values, such as lists, raises ValueError.
     """
     dtype: Any = cells.dtype
     if cells.implementation is nw.Implementation.PYARROW:
@@ -137,13 +131,7 @@ def array_table(array: NDArray[Any]) -> pd.DataFrame:
 
 
 def check_unicode(columns: list[pd.Series]) -> None:
-    """Refuse names and cells with lone surrogates, which no tokenizer can read.
-
-    Raises
-    ------
-    ValueError
-        If there is one; it names the column, and the row of a cell.
-    """
+    """Refuse names and cells with lone surrogates, which no tokenizer can read."""
     for i, cells in enumerate(columns):
         dtype = cells.dtype
         check_text(str(cells.name), f"The name of column {i + 1}")

@@ -26,26 +26,14 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """What training reads: a table, its target and weights, and how to write them.
+    """What training reads: a table, its target and weights, and how to write them."""
 
-    Parameters
-    ----------
-    encoder : RowEncoder
-        Fitted; an encoder with no ``augment`` writes the same prompts each time.
-    answers : Answers
-        The answer texts, and which of them a target is.
-    table : DataFrame of shape (n_rows, n_features)
-        The rows, checked.
-    target : ndarray of shape (n_rows,)
-        Their labels or numbers.
-    weight : ndarray of shape (n_rows,)
-        How often each row counts, on any scale; positive.
-    """
-
+    # Fitted; an encoder with no ``augment`` writes the same prompts each time.
     encoder: Any
     answers: Answers
-    table: pd.DataFrame
+    table: pd.DataFrame  # checked
     target: NDArray[Any]
+    # How often each row counts, on any scale; positive.
     weight: NDArray[np.float64]
 
     def __len__(self) -> int:

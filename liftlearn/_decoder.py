@@ -227,8 +227,7 @@ class LabelDecoder(Part):
         Parameters
         ----------
         lm : LanguageModel or Ensemble
-            The model, or several, whose mean is predicted; the ``score`` of each is
-            called once.
+            The model, or several, whose mean is predicted; each scores once.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
 
@@ -382,8 +381,7 @@ class NumberDecoder(Part):
         Parameters
         ----------
         lm : LanguageModel or Ensemble
-            The model, or several, whose mean is predicted; the ``score`` of each is
-            called once.
+            The model, or several, whose mean is predicted; each scores once.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
         return_std : bool, default=False
@@ -415,8 +413,7 @@ class NumberDecoder(Part):
         Parameters
         ----------
         lm : LanguageModel or Ensemble
-            The model, or several, whose mean is predicted; the ``score`` of each is
-            called once.
+            The model, or several, whose mean is predicted; each scores once.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
 

@@ -9,16 +9,47 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from liftlearn._distribution import NumberDistribution
+from liftlearn._distribution import Floats, NumberDistribution
 from liftlearn._validation import finite_numbers
 
-Floats = NDArray[np.float64]
+
+class _Display:
+    """What is drawn from attributes that were computed before."""
+
+    ax_: Any
+    figure_: Any
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw what was computed.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : object
+            The display, with ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        self.ax_ = _axes(ax)
+        self.figure_ = self.ax_.figure
+        self._draw()
+        return self
+
+    def _draw(self) -> None:
+        raise NotImplementedError
 
 
-class IntervalDisplay:
+class IntervalDisplay(_Display):
     """Predictive bands of a regressor along one column, or from low to high.
 
     Made by `from_estimator`; needs matplotlib (``pip install 'liftlearn[plot]'``).
@@ -130,26 +161,8 @@ class IntervalDisplay:
         known = None if y is None else _row_numbers(y, "y", len(median))
         return cls(along, median, intervals, known, label).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the bands, the medians and the true numbers.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
-
-        Returns
-        -------
-        display : IntervalDisplay
-            The display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        self.ax_ = _axes(ax)
-        self.figure_ = self.ax_.figure
+    def _draw(self) -> None:
+        """Draw the bands, the medians and the true numbers."""
         order = np.argsort(self.x, kind="stable")
         x = self.x[order]
         for coverage in sorted(self.intervals, reverse=True):
@@ -162,10 +175,9 @@ class IntervalDisplay:
             self.ax_.plot(x, self.y[order], ".", color="C1", ms=3, label="true")
         self.ax_.set(xlabel=self.label, ylabel="target")
         self.ax_.legend()
-        return self
 
 
-class DensityDisplay:
+class DensityDisplay(_Display):
     """The densities that a regressor predicts for some rows.
 
     Made by `from_estimator`; needs matplotlib (``pip install 'liftlearn[plot]'``).
@@ -236,26 +248,8 @@ class DensityDisplay:
         known = None if y is None else _row_numbers(y, "y", len(distribution))
         return cls(distribution, known).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw a density for each row.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
-
-        Returns
-        -------
-        display : DensityDisplay
-            The display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        self.ax_ = _axes(ax)
-        self.figure_ = self.ax_.figure
+    def _draw(self) -> None:
+        """Draw a density for each row."""
         edges = self.distribution.edges
         for row, log_mass in enumerate(self.distribution.log_mass):
             density = np.exp(log_mass) / np.diff(edges)
@@ -264,10 +258,9 @@ class DensityDisplay:
                 self.ax_.axvline(self.y[row], color=f"C{row}", linestyle="--")
         self.ax_.set(xlabel="target", ylabel="density")
         self.ax_.legend()
-        return self
 
 
-class TrainingDisplay:
+class TrainingDisplay(_Display):
     """How the loss, and the monitored metric, went from epoch to epoch.
 
     Made by `from_estimator`; needs matplotlib (``pip install 'liftlearn[plot]'``).
@@ -327,28 +320,8 @@ class TrainingDisplay:
         _refuse_other(estimator.finetuner_, "history_", "a FineTuner that was used")
         return cls(estimator.finetuner_.history_).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the loss, and the metric that early stopping watched on its own axis.
-
-        Of several models each has a line of its own.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
-
-        Returns
-        -------
-        display : TrainingDisplay
-            The display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        self.ax_ = _axes(ax)
-        self.figure_ = self.ax_.figure
+    def _draw(self) -> None:
+        """Draw the loss, and the metric that early stopping watched, of each member."""
         self.ax_.set(xlabel="epoch", ylabel="loss")
         twin = None
         for model in dict.fromkeys(epoch["model"] for epoch in self.history):
@@ -360,7 +333,6 @@ class TrainingDisplay:
                 twin = twin or self.ax_.twinx()
                 twin.plot(epochs, monitored, color="C1")
                 twin.set(ylabel="monitored metric")
-        return self
 
 
 def _refuse_other(given: Any, needed: str, expected: str) -> None:

@@ -30,12 +30,8 @@ _DECIDED = ".liftlearn-saved"
 def open_regular(file: Path) -> BufferedReader:
     """Open a file to be read.
 
-    Raises
-    ------
-    FileNotFoundError
-        If it does not exist.
-    ValueError
-        If it is a folder, a pipe, a device or the like, which might have no end.
+    What is no regular file, but a folder, a pipe, a device or the like, which might
+    have no end, raises ValueError.
     """
     wrong = ValueError(f"Expected a file, but {str(file)!r} is of another kind.")
     try:
@@ -65,11 +61,8 @@ def read_whole(file: Path, most: int) -> bytes:
 def parsed_json(content: bytes, name: str, *, finite: bool = False) -> Any:
     """Return the value of a JSON text.
 
-    Raises
-    ------
-    ValueError
-        If it is no JSON, names a key twice, nests too deeply, or, where only finite
-        numbers are allowed, holds others.
+    Text that is no JSON, names a key twice, nests too deeply, or holds numbers that
+    are not ``finite`` where these alone are allowed, raises ValueError.
     """
     try:
         return json.loads(

@@ -81,13 +81,7 @@ _MAY_HAVE: dict[str, Any] = {
 
 
 def check_learnt(estimator: Any) -> None:
-    """Raise unless an estimator's parts are whole, of their classes, and fit together.
-
-    Raises
-    ------
-    ValueError, TypeError, LookupError, AttributeError, ArithmeticError
-        If they do not.
-    """
+    """Raise unless an estimator's parts are whole, as they should be, and agree."""
     if not hasattr(estimator, "_parts"):
         raise TypeError(f"expected an estimator, found {type(estimator).__name__}")
     name = type(estimator).__name__

@@ -27,16 +27,9 @@ _GREATEST = float(np.finfo(np.float64).max) / 16
 class Scale:
     """A monotone, piecewise linear map between numbers and positions in [0, 1].
 
-    Parameters
-    ----------
-    knots : ndarray of shape (n_knots,)
-        Increasing numbers, in the units of the column.
-    positions : ndarray of shape (n_knots,)
-        Increasing positions of the knots. Numbers beyond the outer knots take the
-        outer positions.
+    Knots and their positions increase. Numbers beyond the outer knots take the outer
+    positions.
 
-    Examples
-    --------
     >>> scale = Scale(np.array([0.0, 10.0]), np.array([0.0, 1.0]))
     >>> scale.position([2.5, 99.0]), scale.number([0.25])
     (array([0.25, 1.  ]), array([2.5]))

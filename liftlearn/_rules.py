@@ -155,25 +155,13 @@ def dropout_by_table(n_numbers: int, n_rows: int) -> float:
 
 
 class TrainingRows(NamedTuple):
-    """What is asked of the rows that a member learns from.
-
-    Attributes
-    ----------
-    n_rows, n_answers : int
-        How many rows there are, and different answers.
-    are_numbers : bool
-        Whether the answers are numbers of a grid.
-    has_dropout : bool
-        Whether training leaves out cells at random.
-    n_tokens : float
-        About how many tokens a row's prompt has.
-    """
+    """What the rules ask of the rows that a member learns from."""
 
     n_rows: int
     n_answers: int
     are_numbers: bool
-    has_dropout: bool
-    n_tokens: float
+    has_dropout: bool  # whether training leaves out cells
+    n_tokens: float  # of a row's prompt, on average
 
 
 def epochs_by_table(rows: TrainingRows, rows_a_step: int) -> int:

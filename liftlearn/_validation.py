@@ -15,12 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import HasMethods as _HasMethods
+from sklearn.utils._param_validation import Interval as Interval
 from sklearn.utils._param_validation import (
-    Interval,
     InvalidParameterError,
-    StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._param_validation import StrOptions as StrOptions
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
@@ -31,23 +31,6 @@ from sklearn.utils.validation import (
 
 from liftlearn._tables import check_table, names_of, remember_columns
 from liftlearn._values import check_texts
-
-__all__ = [
-    "HasMethods",
-    "Interval",
-    "StrOptions",
-    "check_fitted",
-    "check_number",
-    "check_parameters",
-    "check_sample_weight",
-    "check_target",
-    "checks_table",
-    "finite_numbers",
-    "fits_whole",
-    "unchecked",
-    "weights_in_proportion",
-]
-
 
 # By methods that check their tables, what they do after that.
 _TRUSTING: dict[Any, Callable[..., Any]] = {}

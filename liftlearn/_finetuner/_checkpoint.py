@@ -43,21 +43,8 @@ def describe_fit(
 ) -> dict[str, Any]:
     """Return what tells one fit from another, under the names that messages use.
 
-    Parameters
-    ----------
-    lm : LanguageModel
-        The model that training starts from.
-    corpus : Corpus
-        What it learns.
-    rng : numpy.random.RandomState
-        The stream; nothing is drawn from it.
-    parameters : mapping of str to object
-        The values in use of the fine-tuner's parameters.
-
-    Returns
-    -------
-    fit : dict
-        Digests, and the text of each parameter. It equals its own copy in JSON.
+    That is digests, and the texts of parameters in use. It equals its own copy in JSON.
+    Nothing is drawn from the stream.
     """
     columns = [corpus.table.iloc[:, i] for i in range(corpus.table.shape[1])]
     cells = [repr((str(column.dtype), column.tolist())) for column in columns]
@@ -83,17 +70,10 @@ def describe_fit(
 
 
 class Checkpoint:
-    """The state of one fit in a folder, which other fits must leave alone.
+    """The state of one fit in the user's folder, which other fits must leave alone.
 
-    Parameters
-    ----------
-    folder : str or PathLike
-        The user's; it is made where there is none.
-    fit : dict
-        What `describe_fit` says of the fit.
-    name : str, default=""
-        The folder within for one of several members: its state is kept when it is
-        tuned, for the others may be interrupted, and the folder goes with the file.
+    One of several members has a name, and a folder of that name within. Its state is
+    kept when it is tuned, for the others may be interrupted.
     """
 
     def __init__(
@@ -107,10 +87,7 @@ class Checkpoint:
     def read(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Return the values and tensors written last; None where there are none.
 
-        Raises
-        ------
-        ValueError
-            If the file is another fit's, damaged, or not a checkpoint.
+        A file that is another fit's, damaged, or no checkpoint raises ValueError.
         """
         if not self._file.exists():
             return None
@@ -121,10 +98,7 @@ class Checkpoint:
     def write(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Replace what was written before, in one indivisible step.
 
-        Raises
-        ------
-        ValueError
-            If another fit has written to the folder meanwhile.
+        If another fit has written to the folder meanwhile, raise ValueError.
         """
         folder = self._file.parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -53,30 +53,14 @@ class Settings(Protocol):
 
 @dataclass(eq=False)
 class Training:
-    """What tunes one ensemble member, a copy of the model.
-
-    Parameters
-    ----------
-    settings : Settings
-        The fine-tuner.
-    lm : LanguageModel
-        The member, whose weights are changed.
-    scorer : AnswerScorer
-        Its scores of the answers.
-    corpus : Corpus
-        What to learn.
-    rng : numpy.random.RandomState
-        The stream for the rows' order and wording.
-    seed : int
-        The seed of dropout.
-    """
+    """What tunes one ensemble member."""
 
     settings: Settings
-    lm: LanguageModel
+    lm: LanguageModel  # the member, whose weights are changed
     scorer: AnswerScorer
     corpus: Corpus
-    rng: RandomState
-    seed: int
+    rng: RandomState  # for the rows' order and wording
+    seed: int  # of dropout
 
     def __post_init__(self) -> None:
         settings = self.settings

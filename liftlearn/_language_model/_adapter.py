@@ -82,10 +82,7 @@ def adapter_parameters(config: Any) -> dict[str, Any]:
 def adapter_config(parameters: Mapping[str, Any]) -> Any:
     """Return the ``peft.LoraConfig`` of such parameters, which a file may hold.
 
-    Raises
-    ------
-    ValueError
-        If they are another adapter's, or ask for what a file may not.
+    Another adapter's, and what a file may not ask for, raise ValueError.
     """
     _check_parameters(parameters)
     return _peft().PeftConfig.from_peft_type(**parameters)

@@ -1,4 +1,4 @@
-"""Several tuned copies of one model, whose predictions are averaged."""
+"""An ensemble of tuned models, whose predictions are averaged."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from scipy.special import logsumexp
 
 from liftlearn._language_model._model import LanguageModel
 
-# The folder of each copy but the first, whose files are the ensemble's folder's own.
+# The folder of each member but the first, whose files are the ensemble's folder's own.
 _FOLDER = "member-{}"
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Copies of a language model, tuned apart; a prediction is the mean of theirs.
+    """Language models that were tuned apart; a prediction is the mean of theirs.
 
     Parameters
     ----------
     members : tuple of LanguageModel
-        The copies.
+        The models.
 
     Examples
     --------
@@ -43,7 +43,7 @@ class Ensemble:
     def score(
         self, prompts: Sequence[str], answers: Sequence[str]
     ) -> NDArray[np.float64]:
-        """Return the logarithm of each answer's probability, the mean of the copies'.
+        """Return the logarithm of each answer's probability, the mean of the members'.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class Ensemble:
         return mean
 
     def save(self, folder: str | PathLike[str]) -> None:
-        """Save the copies: the first as the folder itself, each other in one below.
+        """Save the members: the first as the folder itself, each other in one below.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class Ensemble:
         Returns
         -------
         models : Ensemble or LanguageModel
-            The copies; or the model alone, if there is but one.
+            The members; or the model alone, if there is but one.
         """
 
         def load(folder: str | PathLike[str]) -> LanguageModel:

@@ -58,24 +58,13 @@ _OLD_BUFFERS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is.
+    """Where a model is."""
 
-    Attributes
-    ----------
-    name : str
-        A folder, or a name on the hub.
-    revision : str or None
-        The branch, tag or commit on the hub.
-    gguf : str or None
-        The file in the folder that holds the model.
-    files : tuple
-        What tells a local folder's or file's content from any other that may replace
-        it: names, inodes, sizes, and times that no tool can set.
-    """
-
-    name: str
-    revision: str | None = None
-    gguf: str | None = None
+    name: str  # a folder, or a name on the hub
+    revision: str | None = None  # the branch, tag or commit on the hub
+    gguf: str | None = None  # the file in the folder that holds the model
+    # What tells a local folder's or file's content from any other that may replace it:
+    # names, inodes, sizes, and times that no tool can set.
     files: tuple[tuple[Any, ...], ...] = ()
 
     def __str__(self) -> str:

@@ -33,47 +33,28 @@ Batches = Literal["any rows", "equal lengths", "single rows"]
 
 @dataclass(frozen=True)
 class Manner:
-    """How a model can be read, so that it says what it says of each row alone.
+    """How a model can be read, so that it says what it says of each row alone."""
 
-    Attributes
-    ----------
-    whole : bool
-        Whether the model itself is read, for the logits of all tokens, since its head
-        is more than a product with weights.
-    base : int
-        Which of the `bases` of the model is read.
-    gives_positions : bool
-        Whether it is told where tokens stand. If not, it counts them itself.
-    batches : {"any rows", "equal lengths", "single rows"}
-        Which rows share a pass.
-    goes_on : bool
-        Whether the model keeps a cache that more tokens can be read behind, for other
-        rows than those that were read. If not, all tokens are read again.
-    skips : bool
-        Whether pads may stand amid the tokens: not where a window counts them.
-    reads_trees : bool
-        Whether the model takes a mask of its own for each token.
-    """
-
+    # Whether the model itself is read, for the logits of all tokens, since its head is
+    # more than a product with weights.
     whole: bool = False
+    # Which of the `bases` of the model is read.
     base: int = 0
+    # Whether it is told where tokens stand. If not, it counts them itself.
     gives_positions: bool = False
+    # Which rows share a pass.
     batches: Batches = "any rows"
+    # Whether the model keeps a cache that more tokens can be read behind, for other
+    # rows than those that were read. If not, all tokens are read again.
     goes_on: bool = False
+    # Whether pads may stand amid the tokens: not where a window counts them.
     skips: bool = False
+    # Whether the model takes a mask of its own for each token.
     reads_trees: bool = False
 
 
 class Reader:
-    """Reads tokens with a model's base, going on from what was read before.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-        The causal language model.
-    manner : Manner
-        How it is read.
-    """
+    """Reads tokens with a model's base, going on from what was read before."""
 
     def __init__(self, model: Any, manner: Manner) -> None:
         self.manner = manner
@@ -222,24 +203,12 @@ class Reader:
 
 @dataclass
 class Read:
-    """What was read of some rows.
+    """What was read of some rows."""
 
-    Attributes
-    ----------
-    hidden : Tensor of shape (n_rows, n_new, width)
-        The last hidden states of the tokens read last.
-    ids : Tensor of shape (n_rows, n_tokens)
-        All tokens.
-    mask : Tensor of shape (n_rows, n_tokens)
-        0 where a pad was read.
-    cache : transformers.Cache or None
-        What the model keeps to go on from.
-    """
-
-    hidden: Tensor
-    ids: Tensor
-    mask: Tensor
-    cache: Any
+    hidden: Tensor  # the last hidden states of the tokens read last
+    ids: Tensor  # all tokens
+    mask: Tensor  # 0 where a pad was read
+    cache: Any  # what the model keeps to go on from, if anything
 
     def cache_copy(self) -> Any:
         """Return a cache that can grow while this one stays as it is."""

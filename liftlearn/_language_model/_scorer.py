@@ -122,22 +122,8 @@ def _ragged(rows: Sequence[Sequence[Path]], width: int) -> NDArray[np.intp]:
 class AnswerScorer(nn.Module):
     """Scores answers with a language model: the loss of training, the score of use.
 
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-        The causal language model.
-    trie : Trie
-        The answers.
-    constrained : bool, default=True
-        Whether only tokens that can follow compete. If not, `forward` gives the
-        log-probability of the answer and its end mark among all texts.
-
-    Attributes
-    ----------
-    n_answer_tokens : int
-        Tokens of the longest answer.
-    blind_loss : float
-        The mean loss of a model that knows nothing, in nats.
+    If not ``constrained``, all tokens compete, not only those that can follow: then
+    `forward` gives the log-probability of the answer and its end mark among all texts.
     """
 
     def __init__(self, model: Any, trie: Trie, *, constrained: bool = True) -> None:
@@ -157,6 +143,7 @@ class AnswerScorer(nn.Module):
         n_rivals = len(self.paths)
         if not constrained:
             n_rivals = allowed.shape[1] ** self.n_answer_tokens
+        # The mean loss of a model that knows nothing, in nats.
         self.blind_loss = math.log(n_rivals)
         device = model.device
         self._steps = torch.tensor(steps, device=device)

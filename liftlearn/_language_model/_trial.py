@@ -58,10 +58,7 @@ def reader_of(model: Any) -> Reader:
 def find_manner(model: Any) -> Manner:
     """Return how a model is read, and note it in the model, for its copies, too.
 
-    Raises
-    ------
-    UnreadableModelError
-        If there is no way to read what the model itself says.
+    If no way reads what the model itself says, raise UnreadableModelError.
     """
     was_training = model.training
     model.eval()

@@ -48,14 +48,7 @@ _SIZE = re.compile(
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration that asks for code from elsewhere, or packed weights.
-
-    Raises
-    ------
-    ValueError
-        If it names an attention or experts' implementation beyond those of torch and
-        transformers, or its weights are quantized.
-    """
+    """Refuse a configuration that asks for code from elsewhere, or packed weights."""
     for key, value in _items(config):
         if _IMPLEMENTATION.search(key) and not _is_builtin(value):
             raise ValueError(
@@ -78,17 +71,9 @@ def _is_builtin(implementation: Any) -> bool:
 def check_folder(folder: Path) -> int:
     """Refuse a folder that leads out of itself, or describes more than it holds.
 
-    Returns
-    -------
-    n_tensors : int
-        How many tensors its safetensors files hold.
-
-    Raises
-    ------
-    ValueError
-        If a file is a pipe, a device or the like; an index names a file elsewhere;
-        the configuration is refused by `check_config`; or its sizes are not those of
-        the weights.
+    Returns how many tensors its safetensors files hold. Refused are pipes, devices and
+    the like, an index that names files elsewhere, sizes other than the weights', and
+    what `check_config` refuses.
     """
     for file in sorted(folder.iterdir()):
         if file.suffix in _READ and file.exists():
@@ -103,13 +88,7 @@ def check_folder(folder: Path) -> int:
 
 
 class BoundedBuilding(TorchFunctionMode):
-    """Raises where a model takes many more calls of torch than its tensors would.
-
-    Parameters
-    ----------
-    n_tensors : int
-        How many tensors the model's files hold.
-    """
+    """Raises where a model takes many more calls of torch than its tensors would."""
 
     def __init__(self, n_tensors: int) -> None:
         super().__init__()
