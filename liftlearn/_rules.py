@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,15 @@ BY_TABLE = "by_table"
 
 
 class Part(BaseEstimator):
-    """A part of an estimator, whose parameters at ``"auto"`` are the model's choice.
-
-    An estimator sets ``_preferences``, the model's values by parameter.
-    """
+    """A part of an estimator, whose parameters at ``"auto"`` are the model's choice."""
 
     # The parameters that have a rule.
     _ruled: ClassVar[frozenset[str]] = frozenset()
+
+    def _prefer(self, preferences: Mapping[str, Any]) -> Self:
+        """Take what a model prefers, by parameter."""
+        self._preferences = dict(preferences)
+        return self
 
     def _chosen(self, name: str, default: Any = None) -> Any:
         """Return a parameter's value: the user's, else the model's, else the default.

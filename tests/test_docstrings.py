@@ -1,7 +1,8 @@
 import inspect
 
 import pytest
-from numpydoc.validate import validate
+from numpydoc.docscrape import get_doc_object
+from numpydoc.validate import Validator, validate
 
 import liftlearn
 
@@ -25,6 +26,13 @@ def public_objects():
             if not method.startswith("_") and module.startswith("liftlearn"):
                 names.append(f"liftlearn.{name}.{method}")
     return names
+
+
+@pytest.mark.parametrize("name", public_objects())
+def test_a_parameter_is_told_in_six_lines_at_most(name):
+    parameters = get_doc_object(Validator._load_obj(name))["Parameters"]
+
+    assert {p.name: len(p.desc) for p in parameters if len(p.desc) > 6} == {}
 
 
 @pytest.mark.parametrize("name", public_objects())

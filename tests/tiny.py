@@ -326,5 +326,4 @@ def outputs(estimator, X):
 
 def by_rule(part, *names):
     """Let a part have a model that leaves some parameters to their rules."""
-    part._preferences = dict.fromkeys(names, "by_table")
-    return part
+    return part._prefer(dict.fromkeys(names, "by_table"))

@@ -39,7 +39,7 @@ TARGETS = {
     "even": {"grid": "scaled", "spacing": "uniform"},
     "mixed": {"grid": "scaled", "spacing": "mixed"},
     "quantile": {"grid": "scaled", "spacing": "quantile"},
-    "by_table": {"grid": "scaled", "spacing": "by_table"},
+    "auto": {"grid": "scaled"},
     "plain": {"grid": "plain"},
 }
 CELLS = {

@@ -102,7 +102,7 @@ def digit_by_digit() -> dict[str, Any]:
     """Return parts that write and learn the digits of whole numbers.
 
     Jitter would blur what neighbours don't share. A rule of digits is found long after
-    the rows are known by heart, if the weights are kept small (A. Power et al.,
+    the rows are overfitted, if the weights are kept small (A. Power et al.,
     "Grokking", 2022, arXiv 2201.02177).
     """
     return {

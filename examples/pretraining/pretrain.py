@@ -76,7 +76,7 @@ OUTER_STEP, OUTER_STEP_LAST = 0.4, 0.6
 AVERAGE_POWER = 7.0
 # Tables under way at once; each starts from the weights that many tables before it.
 WINDOW = 4
-# Norm of what tells a token from the mean of its family: column slots, levels, class
+# Norm of what tells a token from the mean of its family: columns, levels, class
 # codes, bytes. Renaming with every table shrinks it; then new tables are slow to learn.
 FAMILY_NORMS = {"x": 1.5, "c": 1.0, "y": 1.0, "byte": 1.0}
 # So many steps on new rows follow those on rows that are read again and again.
@@ -99,8 +99,8 @@ the default of `LIFTClassifier` and `LIFTRegressor`, which fine-tune it on a tab
 seconds. It knows no human language, and answers nothing before it is fine-tuned.
 
 A row is written as `x0 53 x1 c7 x2 07 y?`, and answered by `y1`; or `x0 53 y=`, by
-`42`. Of wide tables the slots are left out: `53 c7 07 y?`. One token each: column slots
-`x0` to `x127`, numbers `00` to `99` (the place of the cell on its column's scale),
+`42`. Of wide tables the columns' codes are left out: `53 c7 07 y?`. One token each:
+columns `x0` to `x127`, numbers `00` to `99` (the position of the cell on its scale),
 category levels `c0` to `c63` and `c?` (not known), class codes `y0` to `y127`, and the
 two questions. All other text is spelled in UTF-8 bytes.
 
@@ -143,13 +143,13 @@ def draw_corpus(
     n_seen = n_support or n_rows
     if rng.uniform() < 0.3:
         n_seen //= 2
-    encoder = RowEncoder(**wording).fit(table[:n_seen])
+    encoder = RowEncoder()._prefer(wording).fit(table[:n_seen])
     answers = _answers(drawn.y, number, rng)
     return Corpus(encoder, answers, table, drawn.y, np.ones(len(table)))
 
 
 def _widened(table: pd.DataFrame, rng: np.random.RandomState) -> pd.DataFrame:
-    """Put the columns among so many others, nearly empty, that slots take two words.
+    """Put the columns among so many others, nearly empty, that codes take two words.
 
     The others tell nothing: sparse numbers, a few dense ones, categories.
     """
@@ -202,7 +202,7 @@ def _word(rng: np.random.RandomState) -> str:
 
 
 def token_families(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
-    """Return the tokens that may stand for one another: slots, levels, codes, bytes."""
+    """Return the tokens that may stand for one another: columns, levels and so on."""
     families: dict[str, list[int]] = {family: [] for family in FAMILY_NORMS}
     for i, token in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
         if len(token) == 1:
@@ -315,10 +315,10 @@ def _tuned(
     rng: np.random.RandomState,
 ) -> tuple[LanguageModel, list[float]]:
     """Return the model tuned on a table, and each epoch's loss."""
-    tuner = FineTuner(**{
-        **PREFERENCES["finetuner"], "max_steps": n_steps, "n_epochs": 1000,
-        "n_models": 1, "constrained": constrained,
-    })  # fmt: skip
+    tuner = FineTuner(
+        max_steps=n_steps, n_epochs=1000, n_models=1, constrained=constrained
+    )
+    tuner._prefer(PREFERENCES["finetuner"])
     (member,) = tuner.finetune(lm, corpus, rng)
     return member.lm, [epoch["loss"] for epoch in tuner.history_]
 

@@ -330,7 +330,7 @@ class LIFT(BaseEstimator):
             given = getattr(self, name)
             part: Any = default() if given is None else clone(given, safe=False)
             if isinstance(part, default):
-                part._preferences = dict(preferences.get(name, {}))
+                part._prefer(preferences.get(name, {}))
             chosen.append(part)
         return chosen
 

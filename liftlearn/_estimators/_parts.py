@@ -158,7 +158,7 @@ def members_of(finetuner: Tuner, tuned: Any) -> list[Member]:
         raise TypeError(
             "Expected a language model from the fine-tuner's finetune, or a list with "
             "a pair for each of several: the model, and the Corpus of rows that it "
-            f"left out or None. But that of {type(finetuner).__name__} returned "
+            f"held out or None. But that of {type(finetuner).__name__} returned "
             f"{tuned!r}."
         )
     return [Member(*member) for member in members]

@@ -22,7 +22,7 @@ _MOST_TIMES = 64
 
 
 class Member(NamedTuple):
-    """One tuned language model, and the rows that it left out, if any."""
+    """One tuned language model, and the rows that it held out, if any."""
 
     lm: LanguageModel
     held_out: Corpus | None
@@ -45,7 +45,7 @@ def agree(members: list[Member]) -> bool:
 
 
 def split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpus]:
-    """Return what a member learns from, and what it leaves out.
+    """Return what a member learns from, and what it holds out.
 
     A row of a whole weight is so many rows, and may be on both sides.
     """
@@ -56,7 +56,7 @@ def split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpu
     n_seen = len(rows) - n_held_out
     if n_seen < 1:
         raise ValueError(
-            "Early stopping, or the first of several models, leaves out rows: "
+            "Early stopping, or the first of several models, holds out rows: "
             f"{n_held_out} of {len(rows)} (validation_fraction={share:g}, rounded up), "
             "so that none is left to learn from. Give more rows, lower "
             "validation_fraction, or set FineTuner(early_stopping=False, n_models=1)."

@@ -262,7 +262,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         metric: Metric | None = None,
         verbose: int = 0,
     ) -> list[Member]:
-        """Return ensemble members: copies of the language model, tuned on the corpus.
+        """Return ensemble members, each the language model tuned on the corpus.
 
         Parameters
         ----------
