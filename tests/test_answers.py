@@ -99,7 +99,7 @@ def test_a_number_lies_in_the_room_of_its_answer(spacing, y):
     rounding = 1e-9 * (grid.high - grid.low) + 4 * np.spacing(np.abs(y).max())
     assert np.all(start - rounding <= y)
     assert np.all(y <= end + rounding)
-    assert np.all((start <= grid.read(indices)) & (grid.read(indices) <= end))
+    assert np.all((start <= grid.numbers[indices]) & (grid.numbers[indices] <= end))
 
 
 @by_spacing
@@ -151,7 +151,7 @@ def test_a_plain_answer_is_the_text_of_its_number(y):
     step = numbers[1] - numbers[0] if len(numbers) > 1 else grid.high - grid.low
     # An answer at the grid's very end is read as that end; six digits tell a constant.
     tolerance = max(0.51 * step, 1e-5 * abs(y[0])) if len(numbers) == 1 else 0.51 * step
-    np.testing.assert_allclose(grid.read(grid.write(y)), y, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(grid.numbers[grid.write(y)], y, rtol=0, atol=tolerance)
     np.testing.assert_allclose(grid.numbers, numbers, rtol=0, atol=tolerance)
 
 
@@ -175,7 +175,7 @@ def test_a_plain_grid_is_no_finer_than_the_floats():
 
     grid = plain_grid(y, low=None, high=None)
 
-    np.testing.assert_allclose(grid.read(grid.write(y)), y, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(grid.numbers[grid.write(y)], y, rtol=0, atol=2e-6)
     assert len(set(grid.texts)) == len(grid.texts)
 
 
@@ -208,7 +208,7 @@ def test_a_constant_target_has_one_answer(grid_of):
     grid = grid_of(np.array([7.0, 7.0]), low=None, high=None)
 
     assert len(grid.texts) == 1
-    np.testing.assert_array_equal(grid.read(grid.write(np.array([7.0]))), [7.0])
+    np.testing.assert_array_equal(grid.numbers[grid.write(np.array([7.0]))], [7.0])
 
 
 def test_dithered_answers_are_unbiased(grid_of):
@@ -216,7 +216,7 @@ def test_dithered_answers_are_unbiased(grid_of):
     rng = np.random.RandomState(0)
     y = np.linspace(0.5, 100.5, 23)
 
-    written = [grid.read(grid.write(y, rng)) for _ in range(4000)]
+    written = [grid.numbers[grid.write(y, rng)] for _ in range(4000)]
 
     # A dither of 5 % of the grid each way has a standard deviation of 5 % / sqrt(3).
     deviation = 0.05 * (grid.high - grid.low) / np.sqrt(3)
@@ -229,7 +229,7 @@ def test_one_of_many_targets_is_dithered_to_its_two_neighbours(grid_of):
     rng = np.random.RandomState(0)
     y = np.full(500, 33.3)
 
-    written = set(grid.read(grid.write(y, rng)))
+    written = set(grid.numbers[grid.write(y, rng)])
 
     neighbours = np.sort(np.abs(grid.numbers - 33.3))[:2]
     np.testing.assert_allclose(sorted(abs(n - 33.3) for n in written), neighbours)
@@ -240,7 +240,7 @@ def test_few_targets_are_dithered_further(grid_of, n_targets, reach):
     grid = grid_of(np.linspace(0.5, 100.5, n_targets), low=None, high=None)
     rng = np.random.RandomState(0)
 
-    written = grid.read(grid.write(np.full(2000, 50.5), rng))
+    written = grid.numbers[grid.write(np.full(2000, 50.5), rng)]
 
     length = grid.high - grid.low
     np.testing.assert_allclose(np.ptp(written) / 2, reach * length, atol=0.01 * length)

@@ -6,8 +6,18 @@ import shutil
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
-from liftlearn import FineTuner, LanguageModel, LIFTClassifier, LIFTRegressor
+from liftlearn import (
+    FineTuner,
+    LabelDecoder,
+    LanguageModel,
+    LIFTClassifier,
+    LIFTRegressor,
+    NumberDecoder,
+    RowEncoder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +100,14 @@ WRONG = {
     ),
     "a precision of tensors": ({"precision": "int8"}, "liftlearn.precision .*'int8'"),
     "a precision of torch": ({"precision": "Tensor"}, "liftlearn.precision .*'Tensor'"),
+    "a rule for what has none": (
+        of("finetuner", batch_size="by_table"),
+        "finetuner.batch_size .*got 'by_table'",
+    ),
+    "another rule": (
+        of("encoder", columns="small_sample"),
+        "'by_table', or .* at liftlearn.classification.encoder.columns .*small_sample",
+    ),
     "bits": ({"precision": 64}, "liftlearn.precision .*got 64"),
     "precisions": ({"precision": ["float32"]}, r"liftlearn.precision .*\['float32'\]"),
 }
@@ -136,6 +154,69 @@ def test_what_is_preferred_is_what_the_parts_have(preferring):
     assert classifier.decoder_.answers_.texts == ["no", "yes"]
     assert classifier.decoder_.temperature_ == 2.0
     assert classifier.language_model_.model.dtype == torch.float64
+
+
+RULED = {
+    (RowEncoder, "columns"): "index",
+    (RowEncoder, "numbers"): "scaled",
+    (RowEncoder, "jitter"): 0.05,
+    (RowEncoder, "cell_dropout"): 0.2,
+    (FineTuner, "n_epochs"): 20,
+    (FineTuner, "max_steps"): 120,
+    (FineTuner, "learning_rate"): 1e-3,
+    (FineTuner, "n_models"): 1,
+    (FineTuner, "validation_fraction"): 0.2,
+    (LabelDecoder, "temperature"): 1 + 200 / 34,
+}
+PARTS = {RowEncoder: "encoder", FineTuner: "finetuner", LabelDecoder: "decoder"}
+
+
+@pytest.mark.parametrize("ruled", RULED, ids=lambda ruled: ruled[1])
+def test_a_model_may_prefer_a_rule_whose_result_is_fitted(preferring, ruled):
+    part, name = ruled
+    preferences = of(PARTS[part], **{name: "by_table"})
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]})
+    given = {"finetuner": FineTuner(max_time=1e-9)}
+
+    with pytest.warns(ConvergenceWarning):
+        fitted = LIFTClassifier(preferring(preferences), **given).fit(table, [0, 1] * 2)
+
+    of_fit = getattr(fitted, f"{PARTS[part]}_")
+    assert getattr(of_fit, f"{name}_") == pytest.approx(RULED[ruled])
+    assert getattr(of_fit, name) == "auto"
+
+
+def test_a_rule_gives_way_to_the_user_and_is_none_of_the_users_values(preferring):
+    folder = preferring(of("encoder", jitter="by_table"))
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0]})
+    finetuner = FineTuner(max_steps=1, n_models=1)
+    classifier = LIFTClassifier(
+        folder, encoder=RowEncoder(jitter=0.3), finetuner=finetuner
+    )
+
+    assert classifier.fit(table, [0, 1] * 2).encoder_.jitter_ == 0.3
+    # Another model's preferences do not come along with a fitted part.
+    again = clone(classifier.encoder_).set_params(jitter="auto").fit(table)
+    assert again.jitter_ == 0.0
+
+
+@pytest.mark.parametrize("rule", ["by_table", "small_sample"])
+@pytest.mark.parametrize(
+    "part",
+    [FineTuner, LabelDecoder, NumberDecoder, RowEncoder],
+    ids=lambda part: part.__name__,
+)
+def test_no_parameter_takes_the_name_of_a_rule(part, rule):
+    table, target = pd.DataFrame({"a": [1.0, 2.0]}), [1.0, 2.0]
+    use = {
+        FineTuner: lambda tuner: tuner.finetune(None, None, None),
+        RowEncoder: lambda encoder: encoder.fit(table),
+    }.get(part, lambda decoder: decoder.fit(target))
+    # These take any text, and words a sequence.
+    names = part().get_params().keys() - {"question", "task", "template", "words"}
+    for name in names - {"checkpoint_dir"}:
+        with pytest.raises((TypeError, ValueError), match=f"'{name}' parameter"):
+            use(part(**{name: rule}))
 
 
 @pytest.mark.parametrize("preferences", [None, {}, {"classification": {}}])
