@@ -102,7 +102,7 @@ def _check_inside(value: Any, where: str) -> None:
         hints = get_type_hints(type(value))
     elif is_part:
         _check_settings(value)
-        hints = _known_names(value) | hints
+        hints = _usual_attributes(value) | hints
     elif hints:
         _check_names(value, hints, where)
     if hints:
@@ -118,7 +118,7 @@ def _check_inside(value: Any, where: str) -> None:
         _check_scale(value, where)
 
 
-def _known_names(part: BaseEstimator) -> dict[str, Any]:
+def _usual_attributes(part: BaseEstimator) -> dict[str, Any]:
     """Return the attributes that any part or estimator may have, with their types."""
     names = part.get_params(deep=False)
     return _MAY_HAVE | dict.fromkeys([*names, *(f"{name}_" for name in names)], Any)
