@@ -104,7 +104,7 @@ def test_cells_are_not_known_with_the_given_probability(wording, known, unknown)
     assert encoder.transform(CELLS) == RowEncoder(**wording).fit_transform(CELLS)
 
 
-def test_cells_dropped_by_places_leave_the_others_where_they_are():
+def test_dropped_cells_without_words_for_columns_leave_the_others_where_they_are():
     levels = [f"level {i}" for i in range(100)] * 2
     table = pd.DataFrame({"a": levels, "b": np.arange(200.0)})
     encoder = RowEncoder(columns="none", numbers="scaled", cell_dropout=0.5)

@@ -526,7 +526,7 @@ def test_dates_of_mixed_clocks_keep_their_own():
         pl.DataFrame({"a": [dt.time(1), None, dt.time(18, 5)]}),
     ],
 )
-def test_a_time_of_day_is_its_place_in_the_day(table, wording):
+def test_a_time_of_day_is_its_position_in_the_day(table, wording):
     encoder = fitted([dt.time(1), dt.time(18, 5), dt.time(23)], wording)
 
     first, missing, last = encoder.transform(table)

@@ -61,7 +61,7 @@ def test_without_a_column_rows_stand_in_the_order_of_their_medians(regressor):
     assert (display.ax_, display.figure_) == (ax, figure)
 
 
-def test_the_column_of_an_array_is_named_by_its_place():
+def test_the_column_of_an_array_is_named_by_its_index():
     regressor = LIFTRegressor(finetuner=FineTuner(max_steps=1), random_state=0)
     regressor.fit(X.to_numpy(), Y)
 

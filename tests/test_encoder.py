@@ -417,7 +417,7 @@ def with_missing(share):
     return many_columns().mask(np.random.RandomState(0).rand(20, 33) < share)
 
 
-def test_by_places_each_cell_has_the_same_place_in_every_row():
+def test_without_words_for_columns_each_cell_has_the_same_position_in_every_row():
     table = pd.DataFrame(
         {"a": [0.5, np.nan, 2.5], "b": ["u", None, "v"], "c": [7.0, 8.0, 9.0]}
     )
@@ -429,7 +429,7 @@ def test_by_places_each_cell_has_the_same_place_in_every_row():
     assert encoder.transform(new) == ["50 c? c? y?"]
 
 
-def test_by_places_what_is_not_known_is_as_long_as_what_is():
+def test_without_words_for_columns_unknown_cells_are_as_long_as_known_ones():
     levels = [f"level {i}" for i in range(100)] * 2
     table = pd.DataFrame({"a": levels, "b": np.arange(200.0)})
     encoder = RowEncoder(columns="none", numbers="scaled", digits=4).fit(table)
@@ -459,7 +459,7 @@ def test_by_places_what_is_not_known_is_as_long_as_what_is():
         "described", "shuffled",
     ],
 )  # fmt: skip
-def test_by_table_full_rows_of_many_columns_are_written_by_places(
+def test_by_table_full_rows_of_many_columns_have_no_words_for_columns(
     table, parameters, columns
 ):
     encoder = by_rule(RowEncoder(numbers="scaled", **parameters), "columns").fit(table)
@@ -470,7 +470,7 @@ def test_by_table_full_rows_of_many_columns_are_written_by_places(
 @pytest.mark.parametrize(
     "parameter", [{"descriptions": {"a": "age"}}, {"shuffle_columns": True}], ids=str
 )
-def test_places_refuse_what_would_need_a_word_for_a_column(parameter):
+def test_no_words_for_columns_go_with_neither_descriptions_nor_shuffling(parameter):
     encoder = RowEncoder(columns="none", **parameter)
 
     with pytest.raises(ValueError, match='columns="index"'):
@@ -607,7 +607,7 @@ def test_the_task_stands_before_each_row():
     assert prompts == ["Guess. a is x. ?", "Guess. ?"]
 
 
-def test_a_description_stands_in_place_of_a_name_or_slot():
+def test_a_description_is_written_instead_of_a_name_or_index():
     table = pd.DataFrame({"a": ["x"], 5: ["z"]})
     table.columns = [4, 5]
     descriptions = {5: "the second letter"}

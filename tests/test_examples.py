@@ -157,7 +157,7 @@ def test_without_a_folder_the_papers_tables_come_from_openml(monkeypatch):
     assert rows.y_test.value_counts().tolist() == [10, 10, 10]
 
 
-def test_the_wordings_benchmark_measures_names_and_slots(
+def test_the_wordings_benchmark_measures_names_and_codes(
     folder, llama_folder, capsys, monkeypatch
 ):
     arguments = [str(folder), str(llama_folder), "--sets", "one", "--seeds", "0"]

@@ -172,7 +172,7 @@ class Judged(LIFTRegressor):
         return self.judged_[-1][-1]
 
 
-def test_short_and_full_schedules_are_judged_by_the_error_on_unseen_rows(seen):
+def test_short_and_full_schedules_are_judged_by_the_error_on_held_out_rows(seen):
     table = pd.DataFrame({"a": np.arange(20.0) ** 2})
     target = np.sqrt(table["a"].to_numpy())
     # As many steps as by the table would be bounded by, in few epochs.

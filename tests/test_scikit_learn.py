@@ -277,7 +277,7 @@ def on_names():
     }
 
 
-def test_what_an_explainer_asks_is_answered_by_place(on_names):
+def test_what_an_explainer_asks_is_answered_by_order(on_names):
     classifier, table, _ = on_names["classes"]
     # As shap's KernelExplainer: rows of a background with some columns of another.
     row, background = table.iloc[[0]].to_numpy(), table.to_numpy()[:4]

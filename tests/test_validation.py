@@ -311,7 +311,7 @@ def sentences(encoder, X):
 
 @pytest.mark.parametrize("kind", WITHOUT_NAMES)
 @pytest.mark.parametrize("names", [("a", "b"), (5, 7), (("a", 1), ("a", 2))])
-def test_what_has_no_names_goes_by_place_with_scikit_learns_warning(kind, names):
+def test_what_has_no_names_goes_by_order_with_scikit_learns_warning(kind, names):
     encoder = RowEncoder(question="?").fit(named(*names))
 
     prompts, told = sentences(encoder, WITHOUT_NAMES[kind])
