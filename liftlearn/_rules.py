@@ -200,7 +200,7 @@ def rate_by_table(has_dropout: bool) -> float:
     return _MASKED_RATE if has_dropout else _RATE
 
 
-def members_by_table(rows: TrainingRows, n_rows_read: int) -> int:
+def models_by_table(rows: TrainingRows, n_rows_read: int) -> int:
     """Return the most ensemble members, each of which reads so many rows in training.
 
     Rows that are read again count again.

@@ -29,7 +29,7 @@ from liftlearn._rules import (
     epochs_by_table,
     fraction_by_table,
     is_rule,
-    members_by_table,
+    models_by_table,
     rate_by_table,
     steps_by_table,
 )
@@ -432,7 +432,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         if not is_rule(n_models):
             return int(n_models)
         n_rows_read = self._n_steps(len(corpus)) * self._rows_a_step
-        return members_by_table(_training_rows(lm, corpus), n_rows_read)
+        return models_by_table(_training_rows(lm, corpus), n_rows_read)
 
     def _settle(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
