@@ -1,9 +1,6 @@
 """The estimators inside scikit-learn: its own checks, and its tools as plain loops."""
 
 import json
-import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -195,24 +192,6 @@ def test_a_clone_fits_to_the_same_numbers(task):
         twin.predict(table)
     np.testing.assert_array_equal(
         outputs(twin.fit(table, target), table), outputs(estimator, table)
-    )
-
-
-def test_a_pickle_gives_the_same_probabilities_in_another_process(tmp_path):
-    classifier, table, target = problem("classes")
-    classifier.fit(table, target)
-    (tmp_path / "fitted.pkl").write_bytes(pickle.dumps((classifier, table)))
-
-    program = (
-        "import pickle, sys, numpy; from pathlib import Path\n"
-        "folder = Path(sys.argv[1])\n"
-        "classifier, table = pickle.loads((folder / 'fitted.pkl').read_bytes())\n"
-        "numpy.save(folder / 'proba.npy', classifier.predict_proba(table))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
-
-    np.testing.assert_allclose(
-        np.load(tmp_path / "proba.npy"), classifier.predict_proba(table), rtol=1e-9
     )
 
 
