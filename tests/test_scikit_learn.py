@@ -13,7 +13,6 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
-from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.inspection import DecisionBoundaryDisplay, permutation_importance
 from sklearn.linear_model import LogisticRegression
@@ -28,12 +27,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import (
-    BOTH_TASKS,
     blobs,
+    fitted_blobs,
     labels_of,
     mixed_table,
     outputs,
-    problem,
     short_classifier,
 )
 
@@ -152,7 +150,7 @@ def test_calibrated_probabilities_are_a_sigmoid_of_the_classifiers():
 
     (member,) = calibrated.calibrated_classifiers_
     (sigmoid,) = member.calibrators
-    raw = short_classifier().fit(table, labels).predict_proba(table)[:, 1]
+    raw = fitted_blobs().predict_proba(table)[:, 1]
     expected = expit(-(sigmoid.a_ * raw + sigmoid.b_))
     np.testing.assert_allclose(
         calibrated.predict_proba(table)[:, 1], expected, rtol=1e-6
@@ -181,23 +179,9 @@ def test_a_stack_is_a_model_of_the_classifiers_probabilities():
     np.testing.assert_allclose(stack.predict_proba(table), expected, rtol=1e-9)
 
 
-@BOTH_TASKS
-def test_a_clone_fits_to_the_same_numbers(task):
-    estimator, table, target = problem(task)
-    estimator.fit(table, target)
-
-    twin = clone(estimator)
-
-    with pytest.raises(NotFittedError):
-        twin.predict(table)
-    np.testing.assert_array_equal(
-        outputs(twin.fit(table, target), table), outputs(estimator, table)
-    )
-
-
 def test_a_decision_boundary_shows_the_probabilities_of_its_grid():
-    table, labels = blobs()
-    classifier = short_classifier().fit(table, labels)
+    table, _ = blobs()
+    classifier = fitted_blobs()
 
     display = DecisionBoundaryDisplay.from_estimator(
         classifier,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -20,6 +21,7 @@ from numpy.random import RandomState
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils import check_random_state
 from tiny import (
     SETTINGS,
     CutOff,
@@ -549,25 +551,39 @@ def test_launches_that_spread_a_model_are_refused(gpt2, monkeypatch, kind):
         FineTuner(max_steps=1).finetune(gpt2, sentences(4), RandomState(0))
 
 
-def test_launched_processes_learn_what_one_process_learns(llama_folder, tmp_path):
-    here = os.path.dirname(__file__)
+@pytest.fixture
+def global_stream():
+    """Put numpy's own random stream back to where it stood."""
+    stream = check_random_state(None)
+    state = stream.get_state()
+    yield
+    stream.set_state(state)
+
+
+@pytest.mark.filterwarnings("ignore:max_time")
+@pytest.mark.usefixtures("fresh_state", "global_stream")
+def test_launched_processes_learn_what_one_process_learns(
+    llama_folder, tmp_path, monkeypatch
+):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(LAUNCHED))
+    arguments = [str(script), os.path.dirname(__file__), str(llama_folder)]
     launcher = "-m accelerate.commands.launch --multi_gpu --num_processes 2"
     more = "--num_machines 1 --mixed_precision no --dynamo_backend no"
-    results = []
-    for command in (f"{launcher} {more} --main_process_port 0", ""):
-        subprocess.run(
-            [sys.executable, *command.split(), script, here, llama_folder, tmp_path],
-            check=True,
-            timeout=500,
-        )
-        files = sorted(tmp_path.glob("*.json"))
-        results += [json.loads(file.read_text()) for file in files]
-        for file in files:
-            file.unlink()
+    command = [sys.executable, *launcher.split(), *more.split()]
+    command += ["--main_process_port", "0", *arguments, str(tmp_path / "launched")]
+    for folder in ("launched", "alone"):
+        (tmp_path / folder).mkdir()
 
-    first, second, alone = results
+    subprocess.run(command, check=True, timeout=500)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path / "alone")])
+    runpy.run_path(str(script))
+
+    first, second, alone = (
+        json.loads((tmp_path / file).read_text())
+        for file in ("launched/0.json", "launched/1.json", "alone/0.json")
+    )
     assert first == second
     for name in ("short of rows", "accumulated", "stopped early"):
         together, single = first[name], alone[name]
