@@ -197,6 +197,7 @@ numpy.save(folder / "loaded.npy", classifier.predict_proba(table))
 """
 
 
+@pytest.mark.slow
 def test_loaded_and_unpickled_in_another_process_it_gives_the_same_probabilities(
     classifier, tmp_path
 ):
@@ -548,6 +549,7 @@ def tree(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # may deadlock
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_save_killed_anywhere_leaves_the_old_or_the_new(llama_folder, tmp_path):

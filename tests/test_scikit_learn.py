@@ -42,9 +42,9 @@ from liftlearn import (
     RowEncoder,
 )
 
-# Checks that ask what was learnt, and get 16 times the steps, but one member: over seeds
-# .81 of the variance is explained where .5 is asked for, .95 of the rows are right where
-# .83 are, give or take .03 and .01.
+# Checks that ask what was learnt get 16 times the steps, but one member. Over seeds
+# .81 of the variance is explained where .5 is asked for, .95 of the rows are right
+# where .83 are, give or take .03 and .01.
 ASK_WHAT_IS_LEARNT = {
     "check_classifiers_classes",
     "check_classifiers_train",
@@ -95,6 +95,7 @@ def test_a_row_encoder_feeds_a_text_vectorizer():
     assert "red" in pipeline[1].vocabulary_
 
 
+@pytest.mark.slow
 def test_a_grid_search_over_the_parts_of_a_default_estimator_is_a_loop():
     table, labels = blobs(32)
     grid = {"finetuner__max_steps": [1, 4], "encoder__digits": [2, 4]}

@@ -355,6 +355,7 @@ tuner.finetune(LanguageModel.load(sys.argv[2]), corpus, RandomState(0))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_to_the_same_weights(gpt2, gpt2_folder, tmp_path):
     here = os.path.dirname(__file__)
     command = [sys.executable, "-c", KILLED, here, gpt2_folder, tmp_path]
@@ -473,6 +474,7 @@ def test_a_fit_is_the_same_beside_a_users_accelerator(gpt2):
     assert Accelerator().mixed_precision == "bf16"
 
 
+@pytest.mark.slow
 def test_a_parallel_search_shares_the_processors(monkeypatch, llama_folder):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
@@ -560,6 +562,7 @@ def global_stream():
     stream.set_state(state)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:max_time")
 @pytest.mark.usefixtures("fresh_state", "global_stream")
 def test_launched_processes_learn_what_one_process_learns(
