@@ -53,13 +53,28 @@ ASK_WHAT_IS_LEARNT = {
 }
 
 
-@parametrize_with_checks([LIFTClassifier(), LIFTRegressor()])
+def asks_what_is_learnt(check):
+    return check.func.__name__ in ASK_WHAT_IS_LEARNT
+
+
+def each_check(*estimators):
+    """Return what parametrizes a test by scikit-learn's checks, slow ones marked."""
+    mark = parametrize_with_checks(estimators)
+    names, cases = mark.args
+    marked = [
+        pytest.param(*case, marks=[pytest.mark.slow] * asks_what_is_learnt(case[1]))
+        for case in cases
+    ]
+    return pytest.mark.parametrize(names, marked, **mark.kwargs)
+
+
+@each_check(LIFTClassifier(), LIFTRegressor())
 def test_the_estimator_does_what_scikit_learn_expects(estimator, check, monkeypatch):
     # All else is the default: members, wording, temperature.
-    asks = check.func.__name__ in ASK_WHAT_IS_LEARNT
+    n_steps = 48 if asks_what_is_learnt(check) else 3
     tuner = "liftlearn._finetuner._tuner"
-    monkeypatch.setattr(f"{tuner}.steps_by_table", lambda *_: 48 if asks else 3)
-    if asks:
+    monkeypatch.setattr(f"{tuner}.steps_by_table", lambda *_: n_steps)
+    if asks_what_is_learnt(check):
         monkeypatch.setattr(f"{tuner}.models_by_table", lambda *_: 1)
 
     check(estimator)
