@@ -132,6 +132,7 @@ def test_the_readme_cites_the_version_that_it_comes_with():
     assert f"version = {{{__version__}}}" in text
 
 
+@pytest.mark.slow
 @by_page
 def test_the_python_blocks_of_a_page_run_in_order(page, monkeypatch):
     monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 3)

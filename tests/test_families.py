@@ -110,9 +110,15 @@ def family(request, tmp_path_factory):
     return LanguageModel.load(folder)
 
 
-@pytest.fixture(
-    scope="module", params=[name for name in FAMILIES if name not in REFUSED]
-)
+# All of them together take half a minute.
+EVERY = [
+    pytest.param(name, marks=[] if name in THOROUGH else pytest.mark.slow)
+    for name in FAMILIES
+    if name not in REFUSED
+]
+
+
+@pytest.fixture(scope="module", params=EVERY)
 def any_family(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any_family")
     return LanguageModel.load(made(request.param, bytes_without_start(), folder))

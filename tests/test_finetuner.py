@@ -202,6 +202,7 @@ CLASSES = {n: LabelDecoder().fit(np.arange(n)).answers_ for n in (2, 15, 1000)}
 GRID = NumberDecoder(grid="scaled").fit([0.0, 1.0]).answers_
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(
     ("n_rows", "answers", "batch_size", "n_steps"),
     [
@@ -222,7 +223,6 @@ def test_steps_by_table(llama, n_rows, answers, batch_size, n_steps):
     tuner.finetune(llama, corpus, RandomState(0))
 
     assert tuner.max_steps_ == n_steps
-    assert tuner.n_steps_ == -(-n_rows // batch_size)
 
 
 @pytest.mark.parametrize(
@@ -262,6 +262,7 @@ def test_large_tables_may_read_more_tokens_with_cells_left_out(llama):
     assert n_steps[1] / n_steps[0] == pytest.approx(6, rel=1e-3)
 
 
+@pytest.mark.usefixtures("untrained")
 def test_accumulated_batches_are_one_step_by_table(llama):
     corpus = sentences(900, np.arange(900) % 2)
     tuner = FineTuner(n_epochs=1, batch_size=5, gradient_accumulation_steps=2)
@@ -272,6 +273,7 @@ def test_accumulated_batches_are_one_step_by_table(llama):
     assert tuner.max_steps_ == 720  # eight epochs
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(
     ("n_rows", "answers", "batch_size", "budget"),
     [

@@ -134,18 +134,21 @@ def outcomes(saved):
     return json.loads(run(COLD, saved).splitlines()[-1])
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("n_threads", [2, 4, 8])
 def test_threads_that_begin_together_do_what_one_would(n_threads, outcomes):
     assert outcomes[f"threads_begin_together {n_threads}"] == ""
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("module", ["torch._inductor.config", "torch._dynamo"])
 def test_a_process_can_fit_after_ctrl_c_amid_an_import(module, outcomes):
     assert outcomes[f"ctrl_c_amid_an_import {module}"] == ""
 
 
+@pytest.mark.slow
 @forks
 def test_a_child_forked_amid_a_fit_fits_too():
     script = """

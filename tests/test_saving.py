@@ -186,23 +186,31 @@ def test_columns_without_string_names_come_back(tmp_path):
     )
 
 
-def test_loading_in_another_process_gives_the_same_bits(classifier, tmp_path):
+IN_ANOTHER_PROCESS = """
+import pickle, sys, numpy, liftlearn
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+classifier, table = pickle.loads((folder / "fitted.pkl").read_bytes())
+numpy.save(folder / "unpickled.npy", classifier.predict_proba(table))
+classifier = liftlearn.load(folder / "saved")
+numpy.save(folder / "loaded.npy", classifier.predict_proba(table))
+"""
+
+
+@pytest.mark.slow
+def test_loaded_and_unpickled_in_another_process_it_gives_the_same_probabilities(
+    classifier, tmp_path
+):
     classifier.save(tmp_path / "saved")
     table = every_kind()
-    (tmp_path / "table.pkl").write_bytes(pickle.dumps(table))
+    (tmp_path / "fitted.pkl").write_bytes(pickle.dumps((classifier, table)))
 
-    program = (
-        "import pickle, sys, numpy, liftlearn; from pathlib import Path\n"
-        "folder = Path(sys.argv[1])\n"
-        "table = pickle.loads((folder / 'table.pkl').read_bytes())\n"
-        "classifier = liftlearn.load(folder / 'saved')\n"
-        "numpy.save(folder / 'proba.npy', classifier.predict_proba(table))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, tmp_path], check=True)
 
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "proba.npy"), classifier.predict_proba(table)
-    )
+    expected = classifier.predict_proba(table)
+    np.testing.assert_array_equal(np.load(tmp_path / "loaded.npy"), expected)
+    np.testing.assert_allclose(np.load(tmp_path / "unpickled.npy"), expected, rtol=1e-9)
 
 
 def test_saving_what_was_loaded_writes_the_same_files(folder, tmp_path):
@@ -607,6 +615,7 @@ def tree(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # may deadlock
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_save_killed_anywhere_leaves_the_old_or_the_new(llama_folder, tmp_path):

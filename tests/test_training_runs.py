@@ -2,11 +2,13 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +22,7 @@ from numpy.random import RandomState
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils import check_random_state
 from tiny import (
     SETTINGS,
     CutOff,
@@ -52,6 +55,20 @@ class Metrics:
 # Checkpoints
 
 
+@pytest.fixture(scope="module")
+def unbroken(gpt2_folder):
+    """Return what fits the jittered rows without a stop, once for its parameters."""
+
+    @cache
+    def fit(**parameters):
+        tuner, rng = FineTuner(**SETTINGS, **parameters), RandomState(0)
+        lm, rows = LanguageModel.load(gpt2_folder), jittered(40)
+        tuned = only(tuner.finetune(lm, rows, rng, metric=Metrics()))
+        return tuned, tuner, rng.randint(2**31)
+
+    return fit
+
+
 @pytest.mark.parametrize(
     ("parameters", "n_times"),
     [
@@ -63,24 +80,29 @@ class Metrics:
         ({"checkpoint_every": 100}, 5),  # before the first checkpoint
     ],
 )
-def test_a_resumed_fit_is_an_unbroken_one(gpt2, tmp_path, parameters, n_times):
-    def tuned(folder, n_times):
-        tuner = FineTuner(**SETTINGS, **parameters, checkpoint_dir=folder)
+def test_a_resumed_fit_is_an_unbroken_one(
+    gpt2, unbroken, tmp_path, parameters, n_times
+):
+    def tuned(n_times):
+        tuner = FineTuner(**SETTINGS, **parameters, checkpoint_dir=tmp_path)
         rng = RandomState(0)
         lm = only(tuner.finetune(gpt2, jittered(40, n_times), rng, metric=Metrics()))
-        return lm, tuner, rng
+        return lm, tuner, rng.randint(2**31)
 
     with pytest.raises(KeyboardInterrupt):
-        tuned(tmp_path / "cut", n_times)
-    resumed, tuner, rng = tuned(tmp_path / "cut", 1000)
+        tuned(n_times)
+    resumed, tuner, drawn = tuned(1000)
 
-    unbroken, other, other_rng = tuned(tmp_path / "whole", 1000)
-    assert are_equal(weights_of(resumed), weights_of(unbroken))
+    also = {name: parameters[name] for name in parameters if name != "checkpoint_every"}
+    whole, other, drawn_by_other = unbroken(**also)
+    assert are_equal(weights_of(resumed), weights_of(whole))
     assert tuner.n_steps_ == other.n_steps_
-    for epoch in tuner.history_ + other.history_:
-        assert epoch.pop("seconds") > 0
-    assert tuner.history_ == other.history_
-    assert rng.randint(2**31) == other_rng.randint(2**31)
+    assert all(epoch["seconds"] > 0 for epoch in tuner.history_)
+    assert drawn == drawn_by_other
+    of_both = [
+        [{**epoch, "seconds": None} for epoch in fit.history_] for fit in (tuner, other)
+    ]
+    assert of_both[0] == of_both[1]
 
 
 def cut(lm, folder, *, seed=0):
@@ -337,7 +359,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from numpy.random import RandomState
 from liftlearn import FineTuner, LanguageModel
-from tiny import SETTINGS, CutOff, jittered, only
+from tiny import SETTINGS, CutOff, jittered
 
 class Killed(CutOff):
     def augment(self, X, rng, progress):
@@ -347,32 +369,28 @@ class Killed(CutOff):
 
 corpus = jittered(40)
 corpus.encoder.__class__ = Killed
-corpus.encoder.cut_after(int(sys.argv[4]))
+corpus.encoder.cut_after(5)
 tuner = FineTuner(**SETTINGS, checkpoint_dir=sys.argv[3], checkpoint_every=7)
-lm = LanguageModel.load(sys.argv[2])
-only(tuner.finetune(lm, corpus, RandomState(0))).save(sys.argv[5])
+tuner.finetune(LanguageModel.load(sys.argv[2]), corpus, RandomState(0))
 """
 
 
-def test_a_killed_process_is_resumed_to_the_same_weights(gpt2_folder, tmp_path):
-    def run(n_times):
-        arguments = [gpt2_folder, tmp_path / "run", n_times, tmp_path / "tuned"]
-        here = os.path.dirname(__file__)
-        command = [sys.executable, "-c", KILLED, here, *map(str, arguments)]
-        return subprocess.run(command, timeout=300).returncode
+@pytest.mark.slow
+def test_a_killed_process_is_resumed_to_the_same_weights(
+    gpt2, gpt2_folder, unbroken, tmp_path
+):
+    here = os.path.dirname(__file__)
+    command = [sys.executable, "-c", KILLED, here, gpt2_folder, tmp_path]
+    killed = subprocess.run(command, timeout=300, check=False)
+    assert abs(killed.returncode) == 9  # negative for a signal, which Windows has not
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
-    assert abs(run(5)) == 9  # negative for a signal, which Windows has not
-    assert [file.name for file in (tmp_path / "run").iterdir()] == [
-        "checkpoint.safetensors"
-    ]
-    assert run(1000) == 0
+    resumed = FineTuner(**SETTINGS, checkpoint_dir=tmp_path, checkpoint_every=7)
+    tuned = only(resumed.finetune(gpt2, jittered(40), RandomState(0)))
 
-    tuner = FineTuner(**SETTINGS)
-    unbroken = only(
-        tuner.finetune(LanguageModel.load(gpt2_folder), jittered(40), RandomState(0))
-    )
-    resumed = LanguageModel.load(tmp_path / "tuned")
-    assert are_equal(weights_of(resumed), weights_of(unbroken))
+    whole, _, _ = unbroken()
+    assert are_equal(weights_of(tuned), weights_of(whole))
+    assert list(tmp_path.iterdir()) == []
 
 
 # Memory
@@ -478,6 +496,7 @@ def test_a_fit_is_the_same_beside_a_users_accelerator(gpt2):
     assert Accelerator().mixed_precision == "bf16"
 
 
+@pytest.mark.slow
 def test_a_parallel_search_shares_the_processors(monkeypatch, llama_folder):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
@@ -556,25 +575,40 @@ def test_launches_that_spread_a_model_are_refused(gpt2, monkeypatch, kind):
         FineTuner(max_steps=1).finetune(gpt2, sentences(4), RandomState(0))
 
 
-def test_launched_processes_learn_what_one_process_learns(llama_folder, tmp_path):
-    here = os.path.dirname(__file__)
+@pytest.fixture
+def global_stream():
+    """Put numpy's own random stream back to where it stood."""
+    stream = check_random_state(None)
+    state = stream.get_state()
+    yield
+    stream.set_state(state)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:max_time")
+@pytest.mark.usefixtures("fresh_state", "global_stream")
+def test_launched_processes_learn_what_one_process_learns(
+    llama_folder, tmp_path, monkeypatch
+):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(LAUNCHED))
+    arguments = [str(script), os.path.dirname(__file__), str(llama_folder)]
     launcher = "-m accelerate.commands.launch --multi_gpu --num_processes 2"
     more = "--num_machines 1 --mixed_precision no --dynamo_backend no"
-    results = []
-    for command in (f"{launcher} {more} --main_process_port 0", ""):
-        subprocess.run(
-            [sys.executable, *command.split(), script, here, llama_folder, tmp_path],
-            check=True,
-            timeout=500,
-        )
-        files = sorted(tmp_path.glob("*.json"))
-        results += [json.loads(file.read_text()) for file in files]
-        for file in files:
-            file.unlink()
+    command = [sys.executable, *launcher.split(), *more.split()]
+    command += ["--main_process_port", "0", *arguments, str(tmp_path / "launched")]
+    for folder in ("launched", "alone"):
+        (tmp_path / folder).mkdir()
 
-    first, second, alone = results
+    subprocess.run(command, check=True, timeout=500)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path / "alone")])
+    runpy.run_path(str(script))
+
+    first, second, alone = (
+        json.loads((tmp_path / file).read_text())
+        for file in ("launched/0.json", "launched/1.json", "alone/0.json")
+    )
     assert first == second
     for name in ("short of rows", "accumulated", "stopped early"):
         together, single = first[name], alone[name]

@@ -1,6 +1,7 @@
 """Tiny models, corpora, tables and fits, which several files of tests share."""
 
 import os
+from functools import cache
 
 import gguf
 import numpy as np
@@ -315,6 +316,19 @@ def problem(task):
     if task == "classes":
         return short_classifier(), table, labels_of(table)
     return short_regressor(), table, numbers_of(table)
+
+
+@cache
+def fitted_problem(task):
+    """Return what `problem` does, its estimator fitted: once for all, to be read."""
+    estimator, table, target = problem(task)
+    return estimator.fit(table, target), table, target
+
+
+@cache
+def fitted_blobs():
+    """Return a classifier that was fitted on `blobs`: once for all, to be read."""
+    return short_classifier().fit(*blobs())
 
 
 def outputs(estimator, X):
