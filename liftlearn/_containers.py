@@ -18,7 +18,10 @@ from liftlearn._values import check_text, check_texts, column_forms
 # What pandas calls its own containers of other forms.
 _CONTAINERS = (pd.ArrowDtype, pd.SparseDtype, pd.PeriodDtype, pd.IntervalDtype)
 # Declared types whose cells are no single values.
-_NESTED = (nw.List, nw.Array, nw.Struct, nw.Map, nw.Binary, nw.Unknown)
+_NESTED = tuple(
+    getattr(nw, name, nw.Unknown)  # older narwhals have no maps
+    for name in ("List", "Array", "Struct", "Map", "Binary", "Unknown")
+)
 
 
 def plain_table(table: pd.DataFrame) -> pd.DataFrame:
