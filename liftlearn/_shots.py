@@ -388,7 +388,8 @@ def _unlike_words(texts: list[str], others: list[str]) -> NDArray[np.float64]:
     )
     common = (first @ second.T).toarray()
     union = first.sum(axis=1)[:, None] + second.sum(axis=1) - common
-    return 1 - np.where(union > 0, common, 1) / np.maximum(union, 1)
+    unlike: NDArray[np.float64] = 1 - np.where(union > 0, common, 1) / union.clip(1)
+    return unlike
 
 
 @dataclass(frozen=True, eq=False)
