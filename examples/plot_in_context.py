@@ -81,8 +81,8 @@ print(shown.encoder_.transform(X[149:])[0])
 # %%
 # As many labelled rows of each class as of the others are drawn. They are shown before
 # each question, once or in four orders whose probabilities are averaged; or they are
-# learnt, by ten epochs of fine-tuning. The last method sees all training rows, and shows
-# for each question those that are nearest to it.
+# learnt, by ten epochs of fine-tuning. The last method sees all training rows, and
+# shows for each question those that are nearest to it.
 
 
 def labelled(X, y, n_rows, seed):
