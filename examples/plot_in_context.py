@@ -45,7 +45,8 @@ parser = argparse.ArgumentParser(description="Is training better than showing?")
 parser.add_argument("--model", default=installed_model(), help="a folder, file or name")
 parser.add_argument("--data", type=Path, help="holds customers.csv and others")
 parser.add_argument("--shots", nargs="+", type=int, default=[4, 8, 16, 32])
-parser.add_argument("--draws", type=int, default=2, help="of the labelled rows")
+parser.add_argument("--more", type=int, default=8, help="shots of two methods more")
+parser.add_argument("--draws", type=int, default=1, help="of the labelled rows")
 parser.add_argument("--test", type=int, default=50, help="rows that are predicted")
 options = parser.parse_args()
 
@@ -67,10 +68,9 @@ for name, target in [
 shown = LIFTClassifier(
     options.model,
     encoder=RowEncoder(columns="names", numbers="plain", digits=3),
-    finetuner=FineTuner(n_epochs=0),
+    finetuner=FineTuner(n_epochs=0, adapter=None),
     n_shots="all",
 )
-in_four_orders = clone(shown).set_params(decoder__n_wordings=4)
 trained = LIFTClassifier(options.model, encoder=shown.encoder)
 X, y = tables["iris"]
 two = shown.fit(X[::75], y[::75]).context_
@@ -79,10 +79,10 @@ for sentence, answer in zip(two.sentences[0], two.answers, strict=True):
 print(shown.encoder_.transform(X[149:])[0])
 
 # %%
-# As many labelled rows of each class as of the others are drawn. They are shown before
-# each question, once or in four orders whose probabilities are averaged; or they are
-# learnt, by ten epochs of fine-tuning. The last method sees all training rows, and
-# shows for each question those that are nearest to it.
+# As many labelled rows of each class as of the others are drawn. Either they are shown
+# before each question, or they are learnt, by ten epochs of fine-tuning. For one count
+# of rows there are two ways more to show them: in four orders, whose probabilities are
+# averaged; and those of all training rows that are nearest to the row that is asked.
 
 
 def labelled(X, y, n_rows, seed):
@@ -93,56 +93,48 @@ def labelled(X, y, n_rows, seed):
     return X.loc[rows], y.loc[rows]
 
 
+def methods(n_rows, train, seed):
+    """Yield each method, a classifier and what it is fitted on."""
+    few = labelled(*train, n_rows, seed)
+    yield "shown", shown, few
+    yield "trained", trained, few
+    if n_rows == options.more and not seed:
+        in_orders = clone(shown).set_params(decoder__n_wordings=4)
+        nearest = clone(shown).set_params(n_shots=n_rows, shots="nearest")
+        yield "four orders", in_orders, few
+        yield "nearest of all", nearest, train
+
+
 results = []
-for name, (X, y) in tables.items():
-    X_train, X_test, y_train, y_test = train_test_split(
-        X, y, test_size=options.test, stratify=y, random_state=0
-    )
-    for n_rows in options.shots:
-        for seed in range(options.draws):
-            few = labelled(X_train, y_train, n_rows, seed)
-            nearest = LIFTClassifier(
-                options.model,
-                encoder=shown.encoder,
-                finetuner=shown.finetuner,
-                n_shots=n_rows,
-                shots="nearest",
-            )
-            methods = {
-                "shown": (shown, few),
-                "in four orders": (in_four_orders, few),
-                "trained": (trained, few),
-                "nearest": (nearest, (X_train, y_train)),
-            }
-            if seed:  # nothing is drawn
-                del methods["nearest"]
-            for method, (model, rows) in methods.items():
+for seed in range(options.draws):
+    for name, (X, y) in tables.items():
+        X_train, X_test, y_train, y_test = train_test_split(
+            X, y, test_size=options.test, stratify=y, random_state=0
+        )
+        for n_rows in options.shots:
+            for method, model, rows in methods(n_rows, (X_train, y_train), seed):
                 model.set_params(random_state=seed).fit(*rows)
                 proba = model.predict_proba(X_test)
-                right = model.classes_[proba.argmax(axis=1)]
-                scores = {
-                    "accuracy": accuracy_score(y_test, right),
-                    "log-loss": log_loss(y_test, proba, labels=model.classes_),
-                }
-                print(name, n_rows, seed, method, scores, flush=True)
-                results.append({"set": name, "rows": n_rows, "method": method} | scores)
+                right = accuracy_score(y_test, model.classes_[proba.argmax(axis=1)])
+                loss = log_loss(y_test, proba, labels=model.classes_)
+                print(f"{name:13} {n_rows:3} {method:14} {right:.3f} {loss:.3f}")
+                results.append([name, n_rows, method, right, loss])
 
 # %%
 # The answer
 # ----------
 # Accuracy and log-loss, the mean over the draws:
 
-frame = pd.DataFrame(results)
+columns = ["set", "rows", "method", "accuracy", "log-loss"]
+frame = pd.DataFrame(results, columns=columns)
 means = frame.pivot_table(
     ["accuracy", "log-loss"], ["set", "rows"], "method", sort=False
 )
 majority = {
-    name: y.value_counts(normalize=True).max() for name, (_, y) in tables.items()
+    name: float(y.value_counts(normalize=True).max()) for name, (_, y) in tables.items()
 }
 print(means.round(3).to_string())
-print(
-    "the majority's share:", {name: round(most, 3) for name, most in majority.items()}
-)
+print("the majority:", {name: round(share, 3) for name, share in majority.items()})
 
 # %%
 # LIFT's own comparison, in percent, has models of 6 and 175 billion weights. There,

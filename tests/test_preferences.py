@@ -52,7 +52,7 @@ WRONG = {
     ),
     "another part": (
         {"classification": {"encodr": {}}},
-        "'encoder', 'finetuner', 'decoder', 'n_shots' at liftlearn.classification .*codr",
+        "'finetuner', 'decoder', 'n_shots' at liftlearn.classification in .*codr",
     ),
     "no part": (
         {"regression": {"encoder": None}},

@@ -386,7 +386,7 @@ class LIFT(BaseEstimator):
             asked = preferences.get("n_shots", 0)
         if asked == 0:
             return None
-        n_most = len(corpus) if isinstance(asked, str) else min(asked, len(corpus))
+        n_most = len(corpus) if isinstance(asked, str) else min(int(asked), len(corpus))
         answers = corpus.answers.texts
         separator = pretrained.separator(answers)
         own = corpus.answers.write(corpus.target, None)
@@ -427,7 +427,7 @@ class LIFT(BaseEstimator):
                 f"n_shots={self.n_shots!r}, but {reason}: {n_shots} are shown. Set "
                 'n_shots="all" to show as many as there are and fit.',
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
