@@ -261,6 +261,8 @@ def _check_context(estimator: Any) -> None:
     if context is None:
         return
     n_rows, n_wordings = len(context.answers), estimator.decoder_.n_wordings_
+    if n_shots > n_rows or not 0 <= context.seed < 2**32:
+        raise ValueError(f"{n_shots} of {n_rows} rows are shown, or the seed is none")
     if {*map(len, context.sentences), len(context.weight)} != {n_rows}:
         raise ValueError("rows are shown without a sentence or a weight")
     n_drawn = 0 if context.neighbours else n_shots

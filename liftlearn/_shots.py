@@ -24,8 +24,9 @@ from liftlearn._numbers import Scale, fit_scale
 from liftlearn._validation import Interval, StrOptions
 from liftlearn._values import equal_texts
 
-# What n_shots may be, of a user's or a model's choice; "auto" is the user's alone.
-N_SHOTS = [StrOptions({"auto", "all"}), Interval(Integral, 0, None, closed="left")]
+# How many rows a user or a model may want to be shown.
+N_SHOTS = [StrOptions({"all"}), Interval(Integral, 0, None, closed="left")]
+# Which ones a user may want.
 WAYS = [StrOptions({"random", "balanced", "nearest"})]
 
 # Numbers that a block of distances holds at the most.

@@ -444,7 +444,7 @@ def test_a_model_may_prefer_a_count_of_shots(llama_folder, tmp_path, value, n_sh
     assert clone(auto).set_params(n_shots=1).fit(*problem("classes")).n_shots_ == 1
 
 
-@pytest.mark.parametrize("value", [-1, 2.5, True, None, [3], "some", {"n": 1}])
+@pytest.mark.parametrize("value", [-1, 2.5, True, None, [3], "some", "auto", {"n": 1}])
 def test_a_wrong_preference_for_shots_is_named(llama_folder, tmp_path, value):
     folder = with_preference(llama_folder, tmp_path / "model", value)
 
@@ -556,6 +556,7 @@ BROKEN = {
     "a row without an answer": lambda context: {"answers": context.answers[1:]},
     "a wording too many": lambda context: {"sentences": context.sentences * 2},
     "a row without a weight": lambda context: {"weight": context.weight[1:]},
+    "a seed of -1": lambda context: {"seed": -1},
     "a separator of 3": lambda context: {"separator": 3},
     "numbers as sentences": lambda context: {"sentences": [[1, 2, 3]]},
 }

@@ -52,6 +52,7 @@ from liftlearn._tables import check_table
 from liftlearn._validation import (
     HasMethods,
     Interval,
+    StrOptions,
     check_number,
     check_sample_weight,
     fits_whole,
@@ -79,7 +80,7 @@ class LIFT(BaseEstimator):
         "model": [str, PathLike, None],
         "encoder": [HasMethods(["fit", "transform"]), None],
         "finetuner": [HasMethods("finetune"), None],
-        "n_shots": N_SHOTS,
+        "n_shots": [StrOptions({"auto"}), *N_SHOTS],
         "shots": WAYS,
         "device": [str, None],
         "random_state": ["random_state"],
