@@ -138,8 +138,8 @@ print("the majority:", {name: round(share, 3) for name, share in majority.items(
 
 # %%
 # LIFT's own comparison, in percent, has models of 6 and 175 billion weights. There,
-# too, few rows leave in-context learning near the majority, and fine-tuning on the same
-# rows is hardly better. It is all the training rows that pay.
+# too, rows that are shown are worth less than rows that are learnt, and both are little
+# beside all training rows.
 
 published = pd.DataFrame(
     [
