@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from liftlearn._shots import Context, Pool, Shots, Wordings, in_text, shot, with_endings
 from liftlearn._validation import unchecked
 
 # Weights that differ by less than this share of the largest count as equal.
@@ -21,7 +24,7 @@ class Answers(Protocol):
 
     texts: list[str]
 
-    def write(self, y: NDArray[Any], rng: RandomState) -> NDArray[np.intp]: ...
+    def write(self, y: NDArray[Any], rng: RandomState | None) -> NDArray[np.intp]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,11 @@ class Corpus:
     target: NDArray[Any]
     # How often each row counts, on any scale; positive.
     weight: NDArray[np.float64]
+    # What is shown before each row; None shows nothing.
+    shots: Shots | None = None
+    # The rows that are shown: of held-out ones those that a member learns from. None
+    # are the others of the same table.
+    shown: Corpus | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -60,9 +68,78 @@ class Corpus:
 
         The progress is the share of the training that is over.
         """
-        table = self.table.iloc[rows]
-        if hasattr(self.encoder, "augment"):
-            prompts = unchecked(self.encoder.augment)(table, rng, progress)
-        else:
-            prompts = unchecked(self.encoder.transform)(table)
+        prompts = self._written(rows, rng, progress)
+        if self.shots is not None:
+            chosen = self._pool.chosen(rows, rng)
+            # Written as afresh as the rows that are asked.
+            shown = np.unique(np.concatenate([np.empty(0, np.intp), *chosen]))
+            if len(shown):
+                sentences = self._written(shown, rng, progress)
+                answers = self._texts_of(self.answers.write(self.target[shown], rng))
+                texts = [
+                    shot(sentence, answer, self.shots.separator)
+                    for sentence, answer in zip(sentences, answers, strict=True)
+                ]
+                places = [np.searchsorted(shown, each) for each in chosen]
+                shots = [[texts[i] for i in each] for each in places]
+                prompts = in_text(prompts, shots, self.shots.too_long)
         return prompts, self.answers.write(self.target[rows], rng)
+
+    @property
+    def answer_texts(self) -> list[str]:
+        """The texts of all answers, each with what ends it where rows are shown."""
+        if self.shots is None:
+            return self.answers.texts
+        return with_endings(self.answers.texts, self.shots.separator)
+
+    def part(self, rows: NDArray[np.intp], weight: NDArray[np.float64]) -> Self:
+        """Return a corpus of some of the rows."""
+        return replace(
+            self, table=self.table.iloc[rows], target=self.target[rows], weight=weight
+        )
+
+    def prompts(self) -> list[str]:
+        """Return the rows' prompts as a prediction has them, in one wording."""
+        prompts: Any = self.wordings(self._plain)
+        return [*prompts]
+
+    def wordings(self, write: Callable[[pd.DataFrame], Wordings]) -> Wordings:
+        """Return the rows' prompts in all wordings that ``write`` gives a table.
+
+        They are those of a prediction, but no row is shown before one that is written
+        alike.
+        """
+        questions = write(self.table)
+        if self.shots is None:
+            return questions
+        context = (self.shown or self).context(write)
+        own = self._plain(self.table)
+        return context.before(questions, self.table, self.shots.too_long, but=own)
+
+    def context(self, write: Callable[[pd.DataFrame], Wordings]) -> Context:
+        """Return what is shown before new rows, of a corpus that has shots."""
+        answers = self._texts_of(self.answers.write(self.target, None))
+        return Context.of(self._pool, write(self.table), answers)
+
+    @cached_property
+    def _pool(self) -> Pool:
+        if self.shots is None:
+            raise ValueError("Expected a corpus with shots, got one without.")
+        sentences = self._plain(self.table)
+        return Pool(self.shots, self.table, sentences, self.target, self.weight)
+
+    def _plain(self, table: pd.DataFrame) -> list[str]:
+        return [*unchecked(self.encoder.transform)(table)]
+
+    def _texts_of(self, answers: NDArray[np.intp]) -> list[str]:
+        return [self.answers.texts[answer] for answer in answers]
+
+    def _written(
+        self, rows: NDArray[np.intp], rng: RandomState, progress: float
+    ) -> list[str]:
+        """Return fresh sentences of the rows."""
+        table = self.table.iloc[rows]
+        if not hasattr(self.encoder, "augment"):
+            return self._plain(table)
+        written: list[str] = unchecked(self.encoder.augment)(table, rng, progress)
+        return written

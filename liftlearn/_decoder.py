@@ -6,7 +6,6 @@ A language model is seen through its ``score`` alone. No torch is imported here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -227,7 +226,7 @@ class LabelDecoder(Part):
         Parameters
         ----------
         lm : LanguageModel or Ensemble
-            The model, or several, whose mean is predicted; each scores once.
+            The model, or several, whose mean is predicted.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
 
@@ -381,7 +380,7 @@ class NumberDecoder(Part):
         Parameters
         ----------
         lm : LanguageModel or Ensemble
-            The model, or several, whose mean is predicted; each scores once.
+            The model, or several, whose mean is predicted.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
         return_std : bool, default=False
@@ -413,7 +412,7 @@ class NumberDecoder(Part):
         Parameters
         ----------
         lm : LanguageModel or Ensemble
-            The model, or several, whose mean is predicted; each scores once.
+            The model, or several, whose mean is predicted.
         prompts : sequence of str, or of sequences of str
             The rows' sentences; or several lists of them, each in another wording.
 
@@ -455,9 +454,8 @@ def _scores(
     for member in members:
         if not hasattr(member, "score"):  # sooner than asking the protocol
             raise TypeError(f"Expected a language model as lm, got {member!r}.")
-    texts = [*chain(*wordings)]
-    score = np.stack([member.score(texts, answers) for member in members])
-    return score.reshape(-1, len(wordings[0]), len(answers))
+    # One wording at a time: what its prompts begin with is read once.
+    return np.stack([m.score(texts, answers) for m in members for texts in wordings])
 
 
 def _log_mean(score: NDArray[np.float64]) -> NDArray[np.float64]:

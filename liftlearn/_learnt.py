@@ -23,6 +23,7 @@ from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._encoder import RowEncoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._numbers import Scale
+from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
 
 # More wordings of a row than any use has: they are all written before one is read.
 _MOST_WORDINGS = 10_000
@@ -67,6 +68,8 @@ _LEARNT: dict[type, dict[str, Any]] = {
     },
     FineTuner: {"history_": list[dict[str, Any]]},
 }
+# Classes whose annotations say what they hold.
+_ANNOTATED = (Scale, Context, Neighbours, NumberCells, TextCells, *WRITERS.values())
 # What parts and estimators may have beside it, and beside their parameters and the
 # values in use of these.
 _MAY_HAVE: dict[str, Any] = {
@@ -75,6 +78,7 @@ _MAY_HAVE: dict[str, Any] = {
     "feature_names_in_": NDArray[Any],
     "n_features_in_": int,
     "conformity_scores_": NDArray[np.float64],
+    "context_": Context | None,
     "n_steps_": int,
     "short_schedule_": bool,
 }
@@ -85,6 +89,7 @@ def check_learnt(estimator: Any) -> None:
     if not hasattr(estimator, "_parts"):
         raise TypeError(f"expected an estimator, found {type(estimator).__name__}")
     name = type(estimator).__name__
+    _check_names(estimator, {"n_shots_": int, "context_": Context}, name)
     for part, cls in estimator._parts.items():
         _check_type(getattr(estimator, f"{part}_"), cls, f"{name}.{part}_")
         _check_type(getattr(estimator, part), cls | None, f"{name}.{part}")
@@ -92,13 +97,14 @@ def check_learnt(estimator: Any) -> None:
     _check_inside(estimator, name)
     _check_encoder(estimator)
     _check_decoder(estimator)
+    _check_context(estimator)
 
 
 def _check_inside(value: Any, where: str) -> None:
     """Check the names and types of all attributes of all objects inside of a value."""
     hints = _LEARNT.get(type(value), {})
     is_part = isinstance(value, BaseEstimator)
-    if isinstance(value, (Scale, *WRITERS.values())):
+    if isinstance(value, _ANNOTATED):
         hints = get_type_hints(type(value))
     elif is_part:
         _check_settings(value)
@@ -244,3 +250,41 @@ def _check_decoder(estimator: Any) -> None:
     scores = getattr(estimator, "conformity_scores_", np.zeros(0))
     if np.ndim(scores) != 1 or not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("conformity_scores_ are not in [0, 1]")
+
+
+def _check_context(estimator: Any) -> None:
+    """Check that the rows that are shown have all that is shown of them."""
+    context = estimator.context_
+    n_shots = 0 if context is None else context.n_shots
+    if estimator.n_shots_ != n_shots or (n_shots < 1) != (context is None):
+        raise ValueError(f"{n_shots} rows are shown, not n_shots_")
+    if context is None:
+        return
+    n_rows, n_wordings = len(context.answers), estimator.decoder_.n_wordings_
+    if n_shots > n_rows or not 0 <= context.seed < 2**32:
+        raise ValueError(f"{n_shots} of {n_rows} rows are shown, or the seed is none")
+    if {*map(len, context.sentences), len(context.weight)} != {n_rows}:
+        raise ValueError("rows are shown without a sentence or a weight")
+    n_drawn = 0 if context.neighbours else n_shots
+    if (
+        len(context.sentences) != n_wordings
+        or context.draws.shape != (n_wordings, n_drawn)
+        or not ((context.draws >= 0) & (context.draws < n_rows)).all()
+    ):
+        raise ValueError("the rows that are shown are not drawn for each wording")
+    if context.neighbours:
+        _check_neighbours(context.neighbours, n_rows, estimator.n_features_in_)
+
+
+def _check_neighbours(neighbours: Neighbours, n_rows: int, n_columns: int) -> None:
+    """Check that a distance from each row to choose from can be computed."""
+    lengths = {len(neighbours.weight)}
+    for cells in neighbours.cells:
+        if isinstance(cells, NumberCells):
+            lengths.add(len(cells.positions))
+            continue
+        lengths.add(len(cells.codes))
+        if not ((cells.codes >= -1) & (cells.codes < len(cells.texts))).all():
+            raise ValueError("a cell of a row that may be shown has no text")
+    if lengths != {n_rows} or len(neighbours.cells) != n_columns:
+        raise ValueError("the rows that may be shown have not a cell in each column")

@@ -44,9 +44,10 @@ from liftlearn._language_model import (
 )
 from liftlearn._learnt import check_learnt
 from liftlearn._numbers import Scale
+from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
-_FORMAT = 4
+_FORMAT = 5
 _STATE = "liftlearn.json"
 _MOST_STATE = 64 * 2**20
 # The state's own digest stands at its end, so that it is compared before all else.
@@ -82,13 +83,17 @@ _UNREADABLE = (
 
 # What an estimator is made of, by the names that stand in saved files.
 _PARTS: dict[str, type] = {
+    "Context": Context,
     "FineTuner": FineTuner,
     "LabelAnswers": LabelAnswers,
     "LabelDecoder": LabelDecoder,
     "NumberAnswers": NumberAnswers,
+    "Neighbours": Neighbours,
+    "NumberCells": NumberCells,
     "NumberDecoder": NumberDecoder,
     "RowEncoder": RowEncoder,
     "Scale": Scale,
+    "TextCells": TextCells,
     **WRITERS,
 }
 

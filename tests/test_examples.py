@@ -47,6 +47,26 @@ def test_the_uncertainty_example_tells_coverages_spreads_and_draws(capsys, monke
     assert sum(" draws: " in line for line in lines) == 4
 
 
+def test_showing_and_training_are_compared_on_every_table(
+    llama_folder, tmp_path, capsys, monkeypatch
+):
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame({"size": rng.rand(20), "target": ["no", "yes"] * 10})
+    for name in ("customers", "breast_cancer"):
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    arguments = ["--model", str(llama_folder), "--data", str(tmp_path), "--draws", "2"]
+    arguments += ["--shots", "3", "6", "--more", "3", "--test", "6"]
+    monkeypatch.setattr(sys, "argv", ["plot_in_context.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "plot_in_context.py"), run_name="__main__")
+
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("iris", "customers", "breast_cancer"):
+        ways = [line[14:32].strip() for line in lines if line.startswith(f"{name:13}")]
+        assert ways.count("3 shown") == ways.count("6 trained") == 2
+        assert ways.count("3 nearest of all") == 1
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder of one small classification set and one split regression set."""

@@ -52,7 +52,7 @@ WRONG = {
     ),
     "another part": (
         {"classification": {"encodr": {}}},
-        "one of 'encoder', 'finetuner', 'decoder' at liftlearn.classification in.*codr",
+        "'finetuner', 'decoder', 'n_shots' at liftlearn.classification in .*codr",
     ),
     "no part": (
         {"regression": {"encoder": None}},

@@ -773,18 +773,18 @@ def test_a_language_model_is_told_from_an_estimator(gpt2_folder):
 
 
 def test_a_newer_format_asks_for_an_upgrade(classifier, folder):
-    rewrite(folder, format=5, files="of another form")
+    rewrite(folder, format=6, files="of another form")
 
-    with pytest.raises(ValueError, match=r"format 5; .* format 4\. Upgrade liftlearn"):
+    with pytest.raises(ValueError, match=r"format 6; .* format 5\. Upgrade liftlearn"):
         liftlearn.load(folder)
     with pytest.raises(ValueError, match="Upgrade liftlearn"):
         classifier.save(folder)
 
 
 def test_an_earlier_format_is_not_read_but_saved_over(classifier, folder):
-    rewrite(folder, format=3)
+    rewrite(folder, format=4)
 
-    with pytest.raises(ValueError, match=r"earlier version.* format 3; .* again"):
+    with pytest.raises(ValueError, match=r"earlier version.* format 4; .* again"):
         liftlearn.load(folder)
 
     classifier.save(folder)

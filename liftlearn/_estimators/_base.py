@@ -6,6 +6,10 @@ The base class runs the parts in order.
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -33,12 +37,22 @@ from liftlearn._estimators._parts import (
 )
 from liftlearn._finetuner import share_stream
 from liftlearn._language_model import Ensemble, LanguageModel
-from liftlearn._rules import Part
+from liftlearn._rules import Part, is_auto
 from liftlearn._saving import save_fitted
+from liftlearn._shots import (
+    N_SHOTS,
+    WAYS,
+    Context,
+    Ended,
+    Shots,
+    shot,
+    with_endings,
+)
 from liftlearn._tables import check_table
 from liftlearn._validation import (
     HasMethods,
     Interval,
+    StrOptions,
     check_number,
     check_sample_weight,
     fits_whole,
@@ -59,11 +73,15 @@ class LIFT(BaseEstimator):
     finetuner_: Tuner
     decoder_: Decoder
     language_model_: LanguageModel | Ensemble
+    n_shots_: int
+    context_: Context | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, PathLike, None],
         "encoder": [HasMethods(["fit", "transform"]), None],
         "finetuner": [HasMethods("finetune"), None],
+        "n_shots": [StrOptions({"auto"}), *N_SHOTS],
+        "shots": WAYS,
         "device": [str, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -76,6 +94,8 @@ class LIFT(BaseEstimator):
         encoder: Any = None,
         finetuner: Any = None,
         decoder: Any = None,
+        n_shots: int | str = "auto",
+        shots: str = "random",
         device: str | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -84,6 +104,8 @@ class LIFT(BaseEstimator):
         self.encoder = encoder
         self.finetuner = finetuner
         self.decoder = decoder
+        self.n_shots = n_shots
+        self.shots = shots
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -112,11 +134,16 @@ class LIFT(BaseEstimator):
         ------
         ValueError
             If the table, the target, the weights or a parameter can't be used, or a row
-            is longer than the model can read; if no row is left to learn from beside
-            held-out ones.
+            is longer than the model can read, alone or with one that is to be shown
+            before it; if no row is left to learn from beside held-out ones.
         TypeError
             If a part of your own does not do what such a part does, or what is given
             is of another kind altogether.
+
+        Warns
+        -----
+        UserWarning
+            If ``n_shots`` is more than there are rows, or than the model can read.
         """
         # 1. What was given, and what the fit starts from.
         table = check_table(self, X, reset=True)
@@ -137,8 +164,15 @@ class LIFT(BaseEstimator):
         # its number in the whole table.
         prompts = sentences(self.encoder_, table)
         pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
-        # 3. The members learn it.
         corpus = Corpus(self.encoder_, answers, table, target, weight)
+        # 3. Which labelled rows are shown before each.
+        shots = self._chosen_shots(pretrained, corpus, prompts, rng)
+        corpus = replace(corpus, shots=shots)
+        self.n_shots_, self.context_ = 0, None
+        if shots is not None:
+            write = partial(wordings, self.encoder_, self.decoder_)
+            self.n_shots_, self.context_ = shots.n_shots, corpus.context(write)
+        # 4. The members learn it.
         self.finetuner_ = finetuner
         tuned = self.finetuner_.finetune(
             pretrained, corpus, rng, metric=self._metric, verbose=self.verbose
@@ -146,9 +180,14 @@ class LIFT(BaseEstimator):
         members = members_of(self.finetuner_, tuned)
         models = tuple(lm for lm, _ in members)
         self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
-        # 4. Held-out rows tell how overconfident they are.
+        # 5. Held-out rows tell how overconfident they are.
         held_out = [
-            (lm, self._prompts(rows.table), rows.target, rows.weight)
+            (
+                self._answering(lm),
+                self._held_out_prompts(rows),
+                rows.target,
+                rows.weight,
+            )
             for lm, rows in members
             if rows is not None
         ]
@@ -334,12 +373,89 @@ class LIFT(BaseEstimator):
             chosen.append(part)
         return chosen
 
+    def _chosen_shots(
+        self,
+        pretrained: LanguageModel,
+        corpus: Corpus,
+        prompts: list[str],
+        rng: RandomState,
+    ) -> Shots | None:
+        """Return how many labelled rows are shown, and which; None shows none."""
+        asked = self.n_shots
+        if is_auto(asked):
+            preferences = pretrained.preferences.get(self._task, {})
+            asked = preferences.get("n_shots", 0)
+        if asked == 0:
+            return None
+        n_most = len(corpus) if isinstance(asked, str) else min(int(asked), len(corpus))
+        answers = corpus.answers.texts
+        separator = pretrained.separator(answers)
+        own = corpus.answers.write(corpus.target, None)
+        texts = [
+            shot(prompt, answers[answer], separator)
+            for prompt, answer in zip(prompts, own, strict=True)
+        ]
+        ended = with_endings(answers, separator)
+        n_more = max(map(len, pretrained.trie(ended).whole))
+        n_shots = pretrained.n_fitting(prompts, texts, n_most, n_more)
+        self._tell_of_shots(n_shots, len(corpus))
+        return Shots(
+            n_shots,
+            self.shots,
+            of_numbers=self._task == "regression",
+            separator=separator,
+            seed=int(rng.randint(2**31)),
+            too_long=partial(pretrained.too_long, n_more=n_more),
+        )
+
+    def _tell_of_shots(self, n_shots: int, n_rows: int) -> None:
+        """Raise if none can be shown, and warn if they are fewer than the user's."""
+        if not n_shots:
+            raise ValueError(
+                f"n_shots={self.n_shots!r} shows labelled rows before each question, "
+                "but the longest row does not fit before another one into what the "
+                "model reads. Drop columns, write fewer digits with "
+                "RowEncoder(digits=...) or less text with RowEncoder(text_length=...), "
+                "or set n_shots=0."
+            )
+        if not isinstance(self.n_shots, str) and n_shots < self.n_shots:
+            reason = (
+                f"there are {n_rows} different rows"
+                if n_shots == n_rows
+                else f"the model reads no more than {n_shots} with the longest row"
+            )
+            warnings.warn(
+                f"n_shots={self.n_shots!r}, but {reason}: {n_shots} are shown. Set "
+                'n_shots="all" to show as many as there are and fit.',
+                UserWarning,
+                stacklevel=6,
+            )
+
     def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
         """Return how well a model does on rows: higher is better."""
         raise NotImplementedError
 
     def _prompts(self, table: pd.DataFrame) -> Prompts:
-        return wordings(self.encoder_, self.decoder_, table)
+        """Return what is asked of each row, behind the rows that are shown."""
+        questions = wordings(self.encoder_, self.decoder_, table)
+        if self.context_ is None:
+            return questions
+        return self.context_.before(questions, table, self._too_long)
+
+    def _held_out_prompts(self, rows: Corpus) -> Prompts:
+        return rows.wordings(partial(wordings, self.encoder_, self.decoder_))
+
+    def _answering(self, lm: Any) -> Any:
+        """Return a model that answers as the rows that are shown are answered."""
+        return lm if self.context_ is None else Ended(lm, self.context_.separator)
+
+    def _too_long(self, prompts: Sequence[str]) -> list[int]:
+        """Return which prompts are longer than the model can read."""
+        lm = getattr(self.language_model_, "members", [self.language_model_])[0]
+        if self.context_ is None or not isinstance(lm, LanguageModel):
+            return []
+        ended = with_endings(self.decoder_.answers_.texts, self.context_.separator)
+        return lm.too_long(prompts, max(map(len, lm.trie(ended).whole)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

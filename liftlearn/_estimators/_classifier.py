@@ -59,6 +59,15 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     decoder : LabelDecoder, default=None
         Chooses the classes' words and reads their probabilities. None is
         ``LabelDecoder()``.
+    n_shots : int, "all" or "auto", default="auto"
+        How many labelled training rows are shown before each question (in-context
+        learning), as far as the model reads. ``"all"`` are as many as there are and
+        fit. ``"auto"`` is the model's preference, and 0 for a model without one. With
+        ``FineTuner(n_epochs=0)`` nothing else is learnt.
+    shots : {"random", "balanced", "nearest"}, default="random"
+        Which ones: drawn by their weights, the same for all questions; drawn equally
+        often from each class; or for each question the nearest by
+        Gower's distance. Each is shown once.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class, which multiplies the rows' weights. ``"balanced"`` gives
         all classes the same sum. None gives all of them 1.
@@ -82,6 +91,11 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         The fitted parts; ``finetuner_.history_`` tells how training went.
     language_model_ : LanguageModel or Ensemble
         The tuned model, or the members of an ensemble: see ``FineTuner(n_models=...)``.
+    n_shots_ : int
+        How many rows are shown. Before one that is longer than the training rows there
+        may be fewer.
+    context_ : Context or None
+        The rows that are shown: their sentences, answers and weights.
 
     See Also
     --------
@@ -130,6 +144,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         encoder: Any = None,
         finetuner: Any = None,
         decoder: Any = None,
+        n_shots: int | str = "auto",
+        shots: str = "random",
         class_weight: Any = None,
         device: str | None = None,
         random_state: Any = None,
@@ -140,6 +156,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
             encoder=encoder,
             finetuner=finetuner,
             decoder=decoder,
+            n_shots=n_shots,
+            shots=shots,
             device=device,
             random_state=random_state,
             verbose=verbose,
@@ -173,7 +191,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
             If the table is not like that of `fit`, or a row is longer than the model
             can read.
         """
-        return self.decoder_.predict_proba(self.language_model_, self._prompts(X))
+        lm = self._answering(self.language_model_)
+        return self.decoder_.predict_proba(lm, self._prompts(X))
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of the probability of each class.
@@ -306,7 +325,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         return 1 - proba[np.arange(len(target)), column]
 
     def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
-        proba = self.decoder_.predict_proba(lm, self._prompts(rows.table))
+        prompts = self._held_out_prompts(rows)
+        proba = self.decoder_.predict_proba(self._answering(lm), prompts)
         predicted = self.decoder_.classes_[proba.argmax(axis=1)]
         return float(accuracy_score(rows.target, predicted, sample_weight=rows.weight))
 

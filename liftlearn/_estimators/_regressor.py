@@ -54,6 +54,15 @@ class LIFTRegressor(RegressorMixin, LIFT):
         Fine-tunes the model. None is ``FineTuner()``.
     decoder : NumberDecoder, default=None
         Chooses the grid and reads the distribution. None is ``NumberDecoder()``.
+    n_shots : int, "all" or "auto", default="auto"
+        How many labelled training rows are shown before each question (in-context
+        learning), as far as the model reads. ``"all"`` are as many as there are and
+        fit. ``"auto"`` is the model's preference, and 0 for a model without one. With
+        ``FineTuner(n_epochs=0)`` nothing else is learnt.
+    shots : {"random", "balanced", "nearest"}, default="random"
+        Which ones: drawn by their weights, the same for all questions; drawn equally
+        often from each quantile; or for each question the nearest by
+        Gower's distance. Each is shown once.
     device : str, default=None
         Where to run, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there is
         one.
@@ -72,6 +81,11 @@ class LIFTRegressor(RegressorMixin, LIFT):
         The fitted parts; ``finetuner_.history_`` tells how training went.
     language_model_ : LanguageModel or Ensemble
         The tuned model, or the members of an ensemble: see ``FineTuner(n_models=...)``.
+    n_shots_ : int
+        How many rows are shown. Before one that is longer than the training rows there
+        may be fewer.
+    context_ : Context or None
+        The rows that are shown: their sentences, answers and weights.
 
     See Also
     --------
@@ -135,10 +149,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
             If the table is not like that of `fit`, or a row is longer than the model
             can read.
         """
-        prompts = self._prompts(X)
-        return self.decoder_.predict(
-            self.language_model_, prompts, return_std=return_std
-        )
+        lm, prompts = self._answering(self.language_model_), self._prompts(X)
+        return self.decoder_.predict(lm, prompts, return_std=return_std)
 
     @checks_table
     def predict_distribution(self, X: Any) -> NumberDistribution:
@@ -163,8 +175,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
             If the table is not like that of `fit`, or a row is longer than the model
             can read.
         """
-        prompts = self._prompts(X)
-        return self.decoder_.predict_distribution(self.language_model_, prompts)
+        lm, prompts = self._answering(self.language_model_), self._prompts(X)
+        return self.decoder_.predict_distribution(lm, prompts)
 
     def predict_quantiles(
         self, X: Any, quantiles: ArrayLike = (0.1, 0.5, 0.9)
@@ -256,7 +268,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
         return np.abs(2 * below - 1)
 
     def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
-        predicted = self.decoder_.predict(lm, self._prompts(rows.table))
+        prompts = self._held_out_prompts(rows)
+        predicted = self.decoder_.predict(self._answering(lm), prompts)
         return -float(
             mean_absolute_error(rows.target, predicted, sample_weight=rows.weight)
         )

@@ -57,7 +57,7 @@ def describe_fit(
             [*cells, repr(corpus.target.tolist()), repr(corpus.weight.tolist())]
         ),
         "wording": _digest(
-            [*sentences, *corpus.answers.texts, repr(np.asarray(answers).tolist())]
+            [*sentences, *corpus.answer_texts, repr(np.asarray(answers).tolist())]
         ),
         "base model": _digest(
             [repr(lm.prompt_tokens(sentences)), *_contents(lm.model.state_dict())]

@@ -13,7 +13,6 @@ from sklearn.model_selection import train_test_split
 from liftlearn._answers import LabelAnswers
 from liftlearn._corpus import Corpus
 from liftlearn._language_model import LanguageModel
-from liftlearn._validation import unchecked
 
 # Two members that differ by less, in total variation, have little to gain from a third.
 _LIKE = 0.1
@@ -38,8 +37,8 @@ def agree(members: list[Member]) -> bool:
     """Return whether two members say much the same of rows that one has not seen."""
     if len(members) != 2 or (rows := members[0].held_out) is None:
         return False
-    prompts = unchecked(rows.encoder.transform)(rows.table)
-    one, other = (np.exp(m.lm.score(prompts, rows.answers.texts)) for m in members)
+    prompts = rows.prompts()
+    one, other = (np.exp(m.lm.score(prompts, rows.answer_texts)) for m in members)
     apart = np.abs(one - other).sum(axis=1) / 2
     return bool(np.average(apart, weights=rows.weight) < _LIKE)
 
@@ -68,15 +67,11 @@ def split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpu
             classes = target
     sides = train_test_split(rows, test_size=share, stratify=classes, random_state=rng)
     seen, held_out = (np.bincount(side, minlength=len(corpus)) for side in sides)
-    return _part(corpus, seen / n_times), _part(corpus, held_out / n_times)
+    learnt = _part(corpus, seen / n_times)
+    return learnt, replace(_part(corpus, held_out / n_times), shown=learnt)
 
 
 def _part(corpus: Corpus, share: NDArray[np.float64]) -> Corpus:
     """Return a corpus of a share of each row."""
     rows = np.flatnonzero(share)
-    return replace(
-        corpus,
-        table=corpus.table.iloc[rows],
-        target=corpus.target[rows],
-        weight=(corpus.weight * share)[rows],
-    )
+    return corpus.part(rows, (corpus.weight * share)[rows])

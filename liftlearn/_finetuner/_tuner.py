@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from numpy.random import RandomState
@@ -33,7 +34,7 @@ from liftlearn._rules import (
     rate_by_table,
     steps_by_table,
 )
-from liftlearn._validation import HasMethods, Interval, StrOptions, unchecked
+from liftlearn._validation import HasMethods, Interval, StrOptions
 
 # Models of more weights learn through an adapter, or at a lower rate.
 _LARGE = 10_000_000
@@ -376,7 +377,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         n_steps = self._n_steps(len(corpus))
         if is_short:
             n_steps = math.ceil(_SHORT * n_steps)
-        trie = lm.trie(corpus.answers.texts)
+        trie = lm.trie(corpus.answer_texts)
         name = "" if fit.n_most == 1 else f"{which}-short" if is_short else str(which)
         checkpoint = self._checkpoint(lm, corpus, rng, name)
         label = "fine-tuning" + (f", member {name}" if name else "")
@@ -540,14 +541,15 @@ def is_much_better(metric: float, other: float) -> bool:
 
 def _training_rows(lm: LanguageModel, corpus: Corpus) -> TrainingRows:
     """Return what the rules ask of the rows to learn from."""
-    some = corpus.table[:_MOST_MEASURED]
-    prompts = lm.prompt_tokens(unchecked(corpus.encoder.transform)(some))
+    n_some = min(len(corpus), _MOST_MEASURED)
+    some = corpus.part(np.arange(n_some), corpus.weight[:n_some])
+    prompts = lm.prompt_tokens(some.prompts())
     return TrainingRows(
         n_rows=len(corpus),
         n_answers=len(corpus.answers.texts),
         are_numbers=isinstance(corpus.answers, NumberAnswers),
         has_dropout=_has_dropout(corpus),
-        n_tokens=sum(map(len, prompts)) / len(some),
+        n_tokens=sum(map(len, prompts)) / n_some,
     )
 
 

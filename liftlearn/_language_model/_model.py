@@ -409,13 +409,92 @@ class LanguageModel:
         rows : sequence of int
             The number that the error message gives each prompt.
         """
-        most_bytes = (self._most_tokens - n_more) / _TOKENS_A_BYTE
-        doubtful = [
-            i for i, prompt in enumerate(prompts) if len(prompt.encode()) > most_bytes
-        ]
+        doubtful = self._doubtful(prompts, n_more)
         if doubtful:
             tokens = self._prompt_tokens([prompts[i] for i in doubtful])
             self._refuse_long(map(len, tokens), [rows[i] for i in doubtful], n_more)
+
+    def too_long(self, prompts: Sequence[str], n_more: int) -> list[int]:
+        """Return which prompts are longer than can be read, with their answers.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            The sentences.
+        n_more : int
+            Tokens of an answer that must fit behind each prompt.
+
+        Returns
+        -------
+        indices : list of int
+            Those of the prompts that are too long.
+        """
+        doubtful = self._doubtful(prompts, n_more)
+        if not doubtful:
+            return []
+        tokens = self._prompt_tokens([prompts[i] for i in doubtful])
+        limit = self._most_tokens - n_more
+        return [i for i, ids in zip(doubtful, tokens, strict=True) if len(ids) > limit]
+
+    def n_fitting(
+        self, prompts: Sequence[str], shots: Sequence[str], n_shots: int, n_more: int
+    ) -> int:
+        """Return how many shots fit before a prompt, whichever they are.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+            The sentences; the longest counts.
+        shots : sequence of str
+            The texts of labelled rows; the longest count.
+        n_shots : int
+            How many there are to be at the most.
+        n_more : int
+            Tokens of an answer that must fit behind each prompt.
+
+        Returns
+        -------
+        n_fitting : int
+            At most ``n_shots``.
+        """
+        n_bytes = sorted(len(shot.encode()) for shot in shots)
+        most = sum(n_bytes[-n_shots:]) + max(len(p.encode()) for p in prompts)
+        if _TOKENS_A_BYTE * most + len(self._lead) + n_more <= self._most_tokens:
+            return n_shots
+        room = self._most_tokens - n_more - max(map(len, self._prompt_tokens(prompts)))
+        lengths = sorted(map(len, self._tokens(shots)), reverse=True)
+        fits = np.cumsum(lengths[:n_shots]) <= room
+        return int(np.count_nonzero(fits))
+
+    def separator(self, answers: Sequence[str]) -> str:
+        """Return what stands between an answer and a sentence that follows it.
+
+        That is a line's end, if the answers keep their tokens before it. Tokenizers
+        that know a word by the space before it alone get spaces around it.
+
+        Parameters
+        ----------
+        answers : sequence of str
+            The answers.
+
+        Returns
+        -------
+        separator : str
+            The text between them.
+        """
+        own = self._answer_tokens(answers)
+        whole = self._answer_tokens([f"{answer}\n{_BEFORE}" for answer in answers])
+        keeps = all(
+            ids[: len(alone)] == alone for ids, alone in zip(whole, own, strict=True)
+        )
+        return "\n" if keeps else " \n "
+
+    def _doubtful(self, prompts: Sequence[str], n_more: int) -> list[int]:
+        """Return which prompts might be too long, by their bytes."""
+        most_bytes = (self._most_tokens - n_more) / _TOKENS_A_BYTE
+        return [
+            i for i, prompt in enumerate(prompts) if len(prompt.encode()) > most_bytes
+        ]
 
     @cached_property
     def _most_tokens(self) -> float:

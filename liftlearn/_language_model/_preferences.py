@@ -6,19 +6,23 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from liftlearn._rules import BY_TABLE, Part, is_auto, is_rule
+from liftlearn._shots import N_SHOTS
 from liftlearn._validation import check_parameters
 
 # For each task its parts: the estimators, which know them, put theirs here.
 TASKS: dict[str, Mapping[str, type[Part]]] = {}
 
 _PRECISION = "precision"
+# A parameter of the estimators themselves.
+_N_SHOTS = "n_shots"
 _PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 
 
 def preferences_of(config: Any) -> Mapping[str, Any]:
     """Return what a configuration prefers, and raise ValueError for what can't be.
 
-    Preferences are ``{task: {part: {parameter: value}}}``, beside the precision.
+    Preferences are ``{task: {part: {parameter: value}}}``, beside the precision, and
+    beside a task's parts its count of shots.
     """
     given = getattr(config, "liftlearn", None)
     if given is None:
@@ -31,8 +35,12 @@ def preferences_of(config: Any) -> Mapping[str, Any]:
                 file.refuse(f"liftlearn.{name}", value, _one_of(_PRECISIONS))
             continue
         task = f"liftlearn.{name}"
-        for part, values in file.of(task, value, TASKS[name]).items():
-            _check_part(file, f"{task}.{part}", values, TASKS[name][part])
+        for part, values in file.of(task, value, [*TASKS[name], _N_SHOTS]).items():
+            key = f"{task}.{part}"
+            if part == _N_SHOTS:
+                _check_value(file, key, {part: N_SHOTS}, values)
+            else:
+                _check_part(file, key, values, TASKS[name][part])
     return preferences
 
 
@@ -70,15 +78,27 @@ def _check_part(file: _ConfigFile, key: str, values: Any, part: type[Part]) -> N
         if has_rule and is_rule(value):
             continue
         constraints = {name: part._parameter_constraints[name]}
-        try:
-            check_parameters(constraints, {name: value}, part.__name__)
-        except ValueError as error:
-            expected = str(error).partition(" must be ")[2].partition(". Got ")[0]
-            rule = f"{BY_TABLE!r}, or " if has_rule else ""
-            file.refuse(f"{key}.{name}", value, rule + expected)
-        # To Python true is a number, too.
-        if isinstance(value, bool) and "boolean" not in constraints[name]:
-            file.refuse(f"{key}.{name}", value, "no boolean")
+        rule = f"{BY_TABLE!r}, or " if has_rule else ""
+        _check_value(file, f"{key}.{name}", constraints, value, rule)
+
+
+def _check_value(
+    file: _ConfigFile,
+    key: str,
+    constraints: Mapping[str, list[Any]],
+    value: Any,
+    rule: str = "",
+) -> None:
+    """Raise unless a value is one that the constraints of its parameter allow."""
+    [(name, allowed)] = constraints.items()
+    try:
+        check_parameters(constraints, {name: value}, "")
+    except ValueError as error:
+        expected = str(error).partition(" must be ")[2].partition(". Got ")[0]
+        file.refuse(key, value, rule + expected)
+    # To Python true is a number, too.
+    if isinstance(value, bool) and "boolean" not in allowed:
+        file.refuse(key, value, "no boolean")
 
 
 def _one_of(names: Any) -> str:
