@@ -117,6 +117,10 @@ class NumberAnswers:
         numbers = self._scale.number(positions / len(self.texts))
         return numbers.clip(self.low, self.high)
 
+    def position_of(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the position of each number, as `number_at` counts it."""
+        return self._scale.position(y) * len(self.texts)
+
     def pieces(
         self,
     ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
@@ -145,7 +149,7 @@ class NumberAnswers:
         heart.
         """
         room = len(self.texts)
-        positions = self._scale.position(y) * room
+        positions = self.position_of(y)
         if rng is not None:
             # Less near the grid's ends, where a clipped move would change the mean.
             inside = np.minimum(positions, room - positions).clip(0.5, self._dither)

@@ -45,7 +45,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     # Bytes that no UTF-8 text holds could never be trained.
     never = {0xC0, 0xC1, *range(0xF5, 0x100)}
     alphabet = sorted(
-        set(pre_tokenizers.ByteLevel.alphabet()) - {_byte(b) for b in never}
+        set(pre_tokenizers.ByteLevel.alphabet()) - {byte_symbol(b) for b in never}
     )
     tokens = ["<s>", "<pad>", "</s>", *alphabet, *(f"Ġ{word}" for word in words)]
     tokenizer = Tokenizer(
@@ -76,7 +76,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _byte(value: int) -> str:
+def byte_symbol(value: int) -> str:
     """Return the character by which byte-level vocabularies stand for a byte."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in plain]

@@ -30,7 +30,7 @@ GRADES = [
 
 
 def show_columns(
-    rng: np.random.Generator, latent: Floats
+    rng: np.random.Generator, latent: Floats, plain: bool = False
 ) -> tuple[pd.DataFrame, Floats]:
     """Show each latent column as one kind, and return what can be seen of it.
 
@@ -42,7 +42,7 @@ def show_columns(
         The information in `X` as standardised numbers, before cells went missing.
     """
     n_rows, n_columns = latent.shape
-    kinds, shapes = _draw_kinds(rng, n_columns), _draw_shapes(rng, n_columns)
+    kinds, shapes = _draw_kinds(rng, n_columns, plain), _draw_shapes(rng, n_columns)
     as_shown = rng.random() < 0.25  # else the target depends on the unskewed column
     has_missing = rng.random() < 0.25
     names = _draw_names(rng, n_columns)
@@ -56,7 +56,7 @@ def show_columns(
         elif kind == "date":
             column, seen[:, j] = _show_date(rng, z)
         else:
-            column, seen[:, j] = _show_levels(rng, z, kind)
+            column, seen[:, j] = _show_levels(rng, z, kind, plain)
         if has_missing and rng.random() < 0.5:
             rate = np.exp(rng.uniform(np.log(0.01), np.log(0.4)))
             # Where the value decides, large values go missing first.
@@ -66,12 +66,19 @@ def show_columns(
     return pd.DataFrame(columns), np.clip(standard(seen), -4, 4)
 
 
-def _draw_kinds(rng: np.random.Generator, n_columns: int) -> list[str]:
+def _draw_kinds(rng: np.random.Generator, n_columns: int, plain: bool) -> list[str]:
     """Draw the kinds of a table's columns: often all numbers, else a mixture."""
+    if plain:
+        rare = {"text": "nominal", "date": "number"}
+        return [rare.get(kind, kind) for kind in _draw_mixture(rng, n_columns)]
     if n_columns <= 12 and rng.random() < 0.5:
         n_texts = int(rng.integers(1, 3)) if rng.random() < 0.7 else n_columns
         others = rng.choice(KINDS, max(0, n_columns - n_texts), p=BESIDE_TEXT)
         return _shuffled(rng, ["text"] * min(n_texts, n_columns) + others.tolist())
+    return _draw_mixture(rng, n_columns)
+
+
+def _draw_mixture(rng: np.random.Generator, n_columns: int) -> list[str]:
     if rng.random() < (0.7 if n_columns > WIDE else 0.4):
         return ["number"] * n_columns
     rare = rng.random() < 0.15
@@ -107,10 +114,12 @@ def _shape_number(rng: np.random.Generator, z: Floats, shape: str) -> Floats:
 
 
 def _show_levels(
-    rng: np.random.Generator, z: Floats, kind: str
+    rng: np.random.Generator, z: Floats, kind: str, plain: bool
 ) -> tuple[pd.Series, Floats]:
     """Cut a latent column into levels: integers, categories or texts."""
     n_levels = _draw_n_levels(rng, kind, len(z))
+    if plain and kind == "nominal":  # of more it would be text
+        n_levels = min(n_levels, max(8, len(z) // 8), 64)
     level = bins(z, rng.dirichlet(np.full(n_levels, 3.0)))
     if kind == "boolean":
         return pd.Series(level == 1), level.astype(float)
@@ -151,12 +160,17 @@ def _draw_n_levels(rng: np.random.Generator, kind: str, n_rows: int) -> int:
 def _write_texts(rng: np.random.Generator, level: Integers) -> list[str]:
     """Write one to ten words on each row, one or two of which tell the level."""
     n_telling, n_filler = int(rng.integers(1, 7)), int(rng.integers(4, 41))
+    is_long = rng.random() < 0.3
+    if is_long:
+        n_telling, n_filler = int(rng.integers(1, 13)), int(rng.integers(40, 300))
     n_levels = int(level.max()) + 1
     # Words of common syllables are told apart by the order of their letters alone.
     draw = _draw_words if rng.random() < 0.5 else _draw_spellings
     words = draw(rng, n_telling * n_levels + n_filler)
     telling, filler = words[:-n_filler], words[-n_filler:]
-    n_told, n_most = int(rng.integers(1, 3)), int(rng.integers(1, 9))
+    n_told, n_most = int(rng.integers(1, 4)), int(rng.integers(1, 9))
+    if is_long:
+        n_most = int(rng.integers(9, 50))
     texts = []
     for which in level:
         own = telling[which * n_telling :][:n_telling]

@@ -54,6 +54,9 @@ def draw_table(
     n_rows: int | None = None,
     max_rows: int = 1000,
     wide: bool = False,
+    n_columns: int | None = None,
+    plain: bool = False,
+    noisy: bool = False,
 ) -> SyntheticTable:
     """Draw a table from the prior.
 
@@ -67,6 +70,12 @@ def draw_table(
         The largest number of rows that is drawn, at least 20.
     wide : bool, default=False
         Whether the table has 17 to 220 columns, and often many classes.
+    n_columns : int, default=None
+        The number of columns. None draws it, too.
+    plain : bool, default=False
+        Whether all columns are numbers, booleans or categories: no text, no date.
+    noisy : bool, default=False
+        Whether the target is mostly noise, as whether a loan will be paid back.
 
     Returns
     -------
@@ -83,60 +92,75 @@ def draw_table(
     """
     if n_rows is None:
         n_rows = int(min(max_rows, 20 * 50 ** rng.beta(2, 1.2)))
+    noise = np.exp(rng.uniform(np.log(0.4), np.log(3))) if noisy else 0.0
     while True:
-        n_columns = int(np.clip(np.exp(rng.normal(np.log(9), 0.9)), 1, 100))
-        if rng.random() < 0.2:  # the narrow tables that texts come in
-            n_columns = int(rng.integers(1, 5))
-        if wide:
-            n_columns = int(np.exp(rng.uniform(np.log(WIDE + 1), np.log(221))))
+        width = n_columns or _draw_n_columns(rng, wide)
         if rng.random() < (0.2 if wide else 0.375):
-            X, y = _regression(rng, n_rows, n_columns)
+            X, y = _regression(rng, n_rows, width, plain, noise)
             return SyntheticTable(X, y, "regression")
-        X, labels = _classification(rng, n_rows, n_columns)
+        X, labels = _classification(rng, n_rows, width, plain, noise)
         # A target that a rare threshold left with one class is drawn anew.
         if (classes := _common_classes(rng, labels)).any():
             return SyntheticTable(X, classes, "classification")
+
+
+def _draw_n_columns(rng: np.random.Generator, wide: bool) -> int:
+    if wide:
+        return int(np.exp(rng.uniform(np.log(WIDE + 1), np.log(221))))
+    if rng.random() < 0.2:  # the narrow tables that texts come in
+        return int(rng.integers(1, 5))
+    return int(np.clip(np.exp(rng.normal(np.log(9), 0.9)), 1, 100))
 
 
 # --- the two tasks --------------------------------------------------------------------
 
 
 def _classification(
-    rng: np.random.Generator, n_rows: int, n_columns: int
+    rng: np.random.Generator, n_rows: int, n_columns: int, plain: bool, noise: float
 ) -> tuple[pd.DataFrame, Integers]:
     """Draw columns and labels, by one of the three ways."""
     many = 0.45 if n_columns > WIDE else 0.15
     n_classes = min(_draw_n_classes(rng, many), max(2, n_rows // 6))
     # Above ten classes, only clusters and prototypes give each its own place.
+    if n_columns > WIDE and rng.random() < 0.15:
+        return _curves(rng, n_rows, n_columns - 2)  # level and size come beside
     if rng.random() < 0.3:
         latent, labels = _class_clusters(rng, n_rows, n_columns, n_classes)
-        X, _ = show_columns(rng, latent)
+        # Far from all others, a cluster is told in spite of much noise.
+        blurred = latent + 0.7 * noise * rng.normal(size=latent.shape)
+        X, _ = show_columns(rng, standard(blurred), plain)
     elif rng.random() < 0.2 and n_classes <= 10:
         nodes = _causal_nodes(rng, n_rows, n_columns + n_classes)
-        X, _ = show_columns(rng, nodes[:, n_classes:])
-        labels = _label(rng, nodes[:, :n_classes])
+        X, _ = show_columns(rng, nodes[:, n_classes:], plain)
+        labels = _label(rng, _blurred(rng, nodes[:, :n_classes], noise))
     else:
-        X, seen = show_columns(rng, _draw_latent(rng, n_rows, n_columns))
+        X, seen = show_columns(rng, _draw_latent(rng, n_rows, n_columns), plain)
         function = _prototypes if n_classes > 10 else _choose(rng, FUNCTIONS)
-        labels = _label(rng, standard(function(rng, _relevant(rng, seen), n_classes)))
+        scores = standard(function(rng, _relevant(rng, seen), n_classes))
+        labels = _label(rng, _blurred(rng, scores, noise))
     if rng.random() < 0.4:
         flipped = rng.random(n_rows) < rng.uniform(0, 0.15)
         labels = np.where(flipped, rng.permutation(labels), labels)
     return X, labels
 
 
+def _blurred(rng: np.random.Generator, scores: Floats, noise: float) -> Floats:
+    """Add noise to standardised scores."""
+    return standard(scores + noise * rng.normal(size=scores.shape)) if noise else scores
+
+
 def _regression(
-    rng: np.random.Generator, n_rows: int, n_columns: int
+    rng: np.random.Generator, n_rows: int, n_columns: int, plain: bool, blur: float
 ) -> tuple[pd.DataFrame, Floats]:
     """Draw columns and a target, from a function of them or a causal graph."""
     if rng.random() < 0.2:
         nodes = _causal_nodes(rng, n_rows, n_columns + 1)
-        X, seen = show_columns(rng, nodes[:, 1:])
+        X, seen = show_columns(rng, nodes[:, 1:], plain)
         score = nodes[:, 0]
     else:
-        X, seen = show_columns(rng, _draw_latent(rng, n_rows, n_columns))
+        X, seen = show_columns(rng, _draw_latent(rng, n_rows, n_columns), plain)
         score = _choose(rng, FUNCTIONS)(rng, _relevant(rng, seen), 1)[:, 0]
-    noise = rng.normal(size=n_rows) * max(0.0, rng.uniform(-0.15, 0.5))
+    noise = rng.normal(size=n_rows) * (blur or max(0.0, rng.uniform(-0.15, 0.5)))
     if rng.random() < 0.15:
         noise *= np.exp(0.6 * seen[:, rng.integers(n_columns)])
     return X, _shape_target(rng, standard(standard(score) + noise))
@@ -342,10 +366,50 @@ def _prototypes(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
     return np.exp(-square * rng.uniform(0.5, 2)) @ rng.normal(size=(n_each, 1))
 
 
+def _waves(rng: np.random.Generator, x: Floats, n_scores: int) -> Floats:
+    """Weigh waves of one or two columns, or of a sum of some."""
+    n_waves = int(rng.integers(1, 3))
+    direction = rng.normal(size=(x.shape[1], n_waves))
+    if rng.random() < 0.7:  # each wave along one column
+        direction = np.eye(x.shape[1])[rng.integers(x.shape[1], size=n_waves)].T
+    rate = np.exp(rng.uniform(np.log(0.7), np.log(6), n_waves))
+    wave = np.sin(rate * (x @ direction) + rng.uniform(0, 2 * np.pi, n_waves))
+    return wave @ rng.normal(size=(n_waves, n_scores)) + 0.1 * _linear(rng, x, n_scores)
+
+
+def _curves(
+    rng: np.random.Generator, n_rows: int, n_columns: int
+) -> tuple[pd.DataFrame, Integers]:
+    """Draw rows that are curves of unlike level and size, told apart by their shape."""
+    x = np.linspace(-1, 1, n_columns)
+    n_classes = int(rng.integers(2, 5))
+    labels = rng.integers(n_classes, size=n_rows)
+    kind = rng.choice(["hump", "place", "waves", "slope"])
+    place, width = rng.uniform(-0.8, 0.8, n_rows), rng.uniform(0.05, 0.3, n_rows)
+    height = np.exp(0.5 * rng.normal(size=n_rows))
+    each = rng.permutation(n_classes)[labels][:, None]
+    if kind == "hump":  # up, down, and by other powers
+        height = height * np.linspace(-1, 1, n_classes)[each[:, 0]]
+    elif kind == "place":
+        place = (2 * each[:, 0] + 1) / n_classes - 1 + 0.1 * rng.normal(size=n_rows)
+    bump = np.exp(-(((x - place[:, None]) / width[:, None]) ** 2)) * height[:, None]
+    if kind == "waves":
+        rate = rng.uniform(1, 8, n_classes)[each]
+        bump = np.sin(rate * np.pi * x + rng.uniform(0, 2 * np.pi, (n_rows, 1)))
+    elif kind == "slope":
+        bump = x * np.linspace(-1, 1, n_classes)[each]
+    noise = np.exp(rng.uniform(np.log(0.003), np.log(0.3)))
+    shape = bump + noise * rng.normal(size=bump.shape)
+    level = np.exp(rng.uniform(0, 3) * rng.normal(size=(n_rows, 1)))
+    cells = level * (rng.uniform(1, 4) + shape)
+    return pd.DataFrame(cells, columns=[f"t{i}" for i in range(n_columns)]), labels
+
+
 ScoreFunction = Callable[[np.random.Generator, Floats, int], Floats]
 # Linear twice: most of what people tabulate is nearly monotone in each column.
 FUNCTIONS: list[ScoreFunction] = [
-    _linear, _linear, _network, _trees, _additive, _products, _rules, _prototypes
+    _linear, _linear, _network, _trees, _trees, _additive, _products, _rules,
+    _prototypes, _waves,
 ]  # fmt: skip
 ACTIVATIONS: list[Callable[[Floats], Floats]] = [
     np.tanh, lambda x: np.maximum(x, 0), np.sin, np.positive
