@@ -80,6 +80,9 @@ class _Tokens(NamedTuple):
         return self.many_masked if rows.has_dropout else self.many
 
 
+# Tables of so many rows, columns and classes at the most are read in context.
+_READ_ROWS, _READ_COLUMNS, _READ_CLASSES = 400, 64, 10
+
 # How rows are written.
 _JITTER = _Growth(0.05, 0.2)
 _DROPOUT = _Growth(0.1, 0.3)
@@ -118,6 +121,15 @@ _HELD_OUT, _HELD_OUT_ROWS = 0.2, 100
 _EXCESS, _OFFSET = 200, 30
 # An even grid has at least this share of its numbers between the targets' quartiles.
 _RESOLUTION = 0.05
+
+
+def is_read_in_context(n_rows: int, n_columns: int, n_classes: int) -> bool:
+    """Return whether a table for classes is read, and not learnt, if it has no text."""
+    return (
+        n_rows <= _READ_ROWS
+        and n_columns <= _READ_COLUMNS
+        and n_classes <= _READ_CLASSES
+    )
 
 
 def columns_by_table(n_columns: int, missing: float, ways: Iterable[str]) -> str:

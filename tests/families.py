@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from liftlearn import LanguageModel
 from liftlearn._language_model import AnswerScorer
-from liftlearn._language_model._trial import reader_of
+from liftlearn._language_model._trial import passes_of
 
 # What most families call their sizes; each takes those that it knows.
 SIZES = {
@@ -312,7 +312,7 @@ def row(family, folder):
         reason = str(error).partition("': ")[2].partition(". ")[0]
         return f"| {family} | refused: {reason} | | | | |"
     lm.score(PROMPTS, ANSWERS)
-    manner = reader_of(lm.model).manner
+    manner = passes_of(lm.model).manner
     tuned_scores(lm, torch.bfloat16)
     does = [manner.goes_on, manner.skips, manner.reads_trees]
     marks = " | ".join("yes" if can else "no" for can in does)

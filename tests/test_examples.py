@@ -311,3 +311,58 @@ def test_pretraining_makes_a_model_and_goes_on_from_its_checkpoint(tmp_path):
     X, y = load_iris(return_X_y=True)
     classifier = LIFTClassifier(tmp_path / "model", finetuner=FineTuner(max_steps=1))
     assert classifier.fit(X, y).encoder_.columns_ == "index"
+
+
+READ_AS_TRAINED = """
+import argparse, sys
+import numpy as np
+sys.path.insert(0, sys.argv.pop(1))
+from batches import draw_shape, draw_tables, stack
+from pretrain_reader import Learner, draw_view
+from reader import build_model
+
+args = argparse.Namespace(device="cpu", seed=0, compile=False)
+learner = Learner(build_model(32, 2, "row across"), args)
+shapes = {step: draw_shape(0, step, 4096) for step in [0, *range(400, 440)]}
+of_kind = {shape.kind: (step, shape) for step, shape in shapes.items()}
+assert of_kind.keys() == {"easy", "plain", "wide", "mixed"}
+for step, shape in of_kind.values():
+    batch = stack(shape, draw_tables(0, step, 0, shape))
+    view = draw_view(batch, learner.vocabulary, learner.generator)
+    n_tables, n_rows, n_tokens = batch.ids.shape
+    # Only texts make rows of unlike length.
+    assert view.seen is None or shape.kind == "mixed"
+    asked = view.ids.reshape(n_tables, n_rows, n_tokens)[:, shape.n_context :]
+    assert (asked[:, :, -1] == 0).all()
+    # An answer that is asked for is one of those that compete.
+    known = view.target >= 0
+    assert view.allowed.gather(1, view.target.clamp(min=0))[known].all()
+    assert not np.isinf(learner.learn(batch, 0.5)).any()
+"""
+
+
+@pytest.mark.slow
+def test_pretraining_of_the_reader_asks_for_answers_that_can_be_known():
+    command = [sys.executable, "-c", READ_AS_TRAINED, EXAMPLES / "pretraining"]
+    subprocess.run(command, check=True)
+
+
+@pytest.mark.slow
+def test_the_pretrained_reader_reads_a_table(tmp_path):
+    script = EXAMPLES / "pretraining" / "pretrain_reader.py"
+    command = [sys.executable, script, tmp_path, "--hidden", "16", "--heads", "2"]
+    command += ["--layers", "row across", "--tokens", "2048", "--save-every", "0"]
+
+    subprocess.run([*command, "--minutes", "1", "--stop", "0.001"], check=True)
+    subprocess.run([*command, "--minutes", "1", "--stop", "0.02"], check=True)
+
+    steps = [
+        int(line.split(",")[0])
+        for line in (tmp_path / "curve.csv").read_text().splitlines()
+    ]
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 2
+    X, y = load_iris(return_X_y=True)
+    classifier = LIFTClassifier(tmp_path / "model", random_state=0).fit(X, y)
+    assert classifier.language_model_.reads_in_context
+    assert classifier.n_shots_ == len(np.unique(X, axis=0))

@@ -26,8 +26,8 @@ from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
 from liftlearn._language_model import AnswerScorer
-from liftlearn._language_model._reader import Reader, own_logits
-from liftlearn._language_model._trial import reader_of
+from liftlearn._language_model._passes import Passes, own_logits
+from liftlearn._language_model._trial import passes_of
 
 # Families of which every law is tried; of the others that scores are exact.
 THOROUGH = [
@@ -150,7 +150,7 @@ def plain_scores(lm, prompts, answers):
 
 @pytest.mark.parametrize("shared", ["", "Among the patients of one ward, "])
 def test_any_family_scores_as_its_own_logits_say(any_family, shared, monkeypatch):
-    monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
+    monkeypatch.setattr("liftlearn._language_model._passes._SHARED_TOKENS", 1)
     prompts = [shared + prompt for prompt in PROMPTS]
 
     together = any_family.score(prompts, ANSWERS)
@@ -220,11 +220,11 @@ def test_what_rows_begin_with_does_not_change_a_familys_loss(family, monkeypatch
         prompt + scorer.paths[answer][:-1]
         for prompt, answer in zip(family.prompt_tokens(prompts), own, strict=True)
     ]
-    monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
+    monkeypatch.setattr("liftlearn._language_model._passes._SHARED_TOKENS", 1)
 
-    n_shared = scorer.reader.n_shared(tokens, scorer.n_answer_tokens)
+    n_shared = scorer.passes.n_shared(tokens, scorer.n_answer_tokens)
 
-    assert bool(n_shared) == scorer.reader.manner.skips
+    assert bool(n_shared) == scorer.passes.manner.skips
     if n_shared:
         answer = torch.tensor(own)
         rest = family.padded([ids[n_shared:] for ids in tokens])
@@ -238,7 +238,7 @@ def test_what_rows_begin_with_does_not_change_a_familys_loss(family, monkeypatch
 def test_what_all_prompts_begin_with_does_not_change_a_familys_scores(
     family, monkeypatch
 ):
-    monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
+    monkeypatch.setattr("liftlearn._language_model._passes._SHARED_TOKENS", 1)
     shared = "Among the patients of one ward, "
     prompts = [shared + prompt for prompt in PROMPTS]
 
@@ -256,7 +256,7 @@ def test_a_familys_scores_do_not_depend_on_how_the_answers_are_passed_over(
     monkeypatch.setattr("liftlearn._language_model._scorer._WALK_TOKENS", 1)
     monkeypatch.setattr("liftlearn._language_model._scorer._TREE_TOKENS", 1)
     if not reads_trees:
-        monkeypatch.setattr(Reader, "can_read_tree", lambda *read_and_depth: False)
+        monkeypatch.setattr(Passes, "can_read_tree", lambda *read_and_depth: False)
 
     one_by_one = family.score(PROMPTS, ANSWERS)
 
@@ -270,7 +270,7 @@ def test_families_read_all_answers_in_one_pass_where_they_can(family, request):
 
     name = request.node.callspec.params["family"]
 
-    assert reader_of(family.model).manner.reads_trees == (name not in others)
+    assert passes_of(family.model).manner.reads_trees == (name not in others)
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)

@@ -781,7 +781,7 @@ def test_what_all_rows_begin_with_is_learnt_as_if_each_read_it(llama, monkeypatc
     with hook:
         whole = only(tuner.finetune(llama, corpus, RandomState(0)))
         n_whole = sum(before)
-        monkeypatch.setattr("liftlearn._language_model._reader._SHARED_TOKENS", 1)
+        monkeypatch.setattr("liftlearn._language_model._passes._SHARED_TOKENS", 1)
         parted = only(tuner.finetune(llama, corpus, RandomState(0)))
 
     assert sum(before) - n_whole < 0.6 * n_whole

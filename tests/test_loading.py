@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlamaModel
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
 from liftlearn._language_model import AnswerScorer, _trial
-from liftlearn._language_model._reader import n_most_tokens
+from liftlearn._language_model._passes import n_most_tokens
 from liftlearn._language_model._trial import find_manner
 
 

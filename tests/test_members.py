@@ -113,7 +113,7 @@ def test_members_that_were_done_are_not_tuned_again(
     def fit(folder):  # steps by the table: of numbers in a short schedule, too
         finetuner = FineTuner(n_models=2, n_epochs=n_epochs)
         finetuner.set_params(checkpoint_dir=folder)
-        return estimator(finetuner=finetuner, random_state=0).fit(X, y)
+        return estimator(finetuner=finetuner, n_shots=0, random_state=0).fit(X, y)
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run", interrupted)

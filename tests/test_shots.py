@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -729,9 +730,12 @@ def test_more_shots_than_rows_are_as_many_as_there_are(llama_folder):
 
 
 @WAYS
-@pytest.mark.parametrize("family", ["gpt2_folder", "llama_folder", None])
+@pytest.mark.parametrize("family", ["gpt2_folder", "llama_folder", "embedded"])
 def test_as_many_shots_are_shown_as_the_model_can_read(family, way, request):
-    folder = family and request.getfixturevalue(family)
+    if family == "embedded":
+        folder = str(resources.files("liftlearn") / "embedded")
+    else:
+        folder = request.getfixturevalue(family)
     texts = [f"{i} " + "word " * (7 * i % 90) for i in range(160)]
     table = pd.DataFrame({"note": texts, "x": np.arange(160.0)})
     labels = np.array(["no", "yes"] * 80)

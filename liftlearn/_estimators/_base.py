@@ -35,8 +35,8 @@ from liftlearn._estimators._parts import (
     sentences,
     wordings,
 )
-from liftlearn._finetuner import share_stream
-from liftlearn._language_model import Ensemble, LanguageModel
+from liftlearn._finetuner import FineTuner, share_stream
+from liftlearn._language_model import READER, Ensemble, LanguageModel
 from liftlearn._rules import Part, is_auto
 from liftlearn._saving import save_fitted
 from liftlearn._shots import (
@@ -151,11 +151,12 @@ class LIFT(BaseEstimator):
         weight = self._checked_weight(sample_weight, table, target)
         rng = _stream(self.random_state)
         share_stream(rng, self.device)
-        pretrained = LanguageModel.load(self.model, device=self.device)
-        encoder, finetuner, decoder = self._chosen_parts(pretrained)
-        # 2. What is to be learnt, and how it is written.
         rows, weight = _distinct_rows(table, target, weight)
         table, target = table.iloc[rows], target[rows]
+        model = self._chosen_model(table, target)
+        pretrained = LanguageModel.load(model, device=self.device)
+        encoder, finetuner, decoder = self._chosen_parts(pretrained)
+        # 2. What is to be learnt, and how it is written.
         self.decoder_ = fitted_decoder(decoder, target, weight)
         named = pd.Series(target, name=getattr(y, "name", None))
         self.encoder_ = fitted_encoder(encoder, table, named, weight)
@@ -172,6 +173,10 @@ class LIFT(BaseEstimator):
         if shots is not None:
             write = partial(wordings, self.encoder_, self.decoder_)
             self.n_shots_, self.context_ = shots.n_shots, corpus.context(write)
+            if pretrained.reads_in_context and shots.n_shots < len(corpus):
+                # The weights have drawn the rows, and count no more.
+                even = np.ones(len(self.context_.weight))
+                self.context_ = replace(self.context_, weight=even)
         # 4. The members learn it.
         self.finetuner_ = finetuner
         tuned = self.finetuner_.finetune(
@@ -180,6 +185,8 @@ class LIFT(BaseEstimator):
         members = members_of(self.finetuner_, tuned)
         models = tuple(lm for lm, _ in members)
         self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
+        if reads_in_context(self.language_model_):
+            self._answering(self.language_model_).read(answers.texts)
         # 5. Held-out rows tell how overconfident they are.
         held_out = [
             (
@@ -361,6 +368,24 @@ class LIFT(BaseEstimator):
         """Return how far each row's target is from what is predicted, in [0, 1]."""
         raise NotImplementedError
 
+    def _chosen_model(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> str | PathLike[str] | None:
+        """Return the user's model, or which of the embedded ones suits the table.
+
+        One reads the labelled rows in context, the other one is fine-tuned on them.
+        """
+        tuner = self.finetuner
+        trains = not is_default(tuner, FineTuner) and getattr(tuner, "n_epochs", 1) != 0
+        if self.model is not None or self.n_shots == 0 or trains:
+            return self.model
+        reads = not is_auto(self.n_shots) or self._suits_reader(table, target)
+        return READER if reads else None
+
+    def _suits_reader(self, table: pd.DataFrame, target: NDArray[Any]) -> bool:
+        """Return whether a table is better read in context than learnt."""
+        return False
+
     def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
         """Return copies of the parts, which know what the model prefers."""
         preferences = pretrained.preferences.get(self._task, {})
@@ -389,6 +414,22 @@ class LIFT(BaseEstimator):
             return None
         n_most = len(corpus) if isinstance(asked, str) else min(int(asked), len(corpus))
         answers = corpus.answers.texts
+        if pretrained.reads_in_context:
+            if self.shots == "nearest":
+                raise ValueError(
+                    "shots='nearest' shows each question rows of its own, but this "
+                    "model reads the same rows for all questions, and weighs them for "
+                    "each. Leave shots at 'random', or set it to 'balanced'."
+                )
+            self._tell_of_shots(n_most, len(corpus))
+            return Shots(
+                n_most,
+                self.shots,
+                of_numbers=self._task == "regression",
+                separator="",
+                seed=int(rng.randint(2**31)),
+                too_long=lambda _: [],
+            )
         separator = pretrained.separator(answers)
         own = corpus.answers.write(corpus.target, None)
         texts = [
@@ -438,7 +479,7 @@ class LIFT(BaseEstimator):
     def _prompts(self, table: pd.DataFrame) -> Prompts:
         """Return what is asked of each row, behind the rows that are shown."""
         questions = wordings(self.encoder_, self.decoder_, table)
-        if self.context_ is None:
+        if self.context_ is None or reads_in_context(self.language_model_):
             return questions
         return self.context_.before(questions, table, self._too_long)
 
@@ -447,7 +488,14 @@ class LIFT(BaseEstimator):
 
     def _answering(self, lm: Any) -> Any:
         """Return a model that answers as the rows that are shown are answered."""
-        return lm if self.context_ is None else Ended(lm, self.context_.separator)
+        if self.context_ is None:
+            return lm
+        if not reads_in_context(lm):
+            return Ended(lm, self.context_.separator)
+        context = self.context_
+        return lm.in_context(
+            context.sentences[0], context.answers, context.weight, context.seed
+        )
 
     def _too_long(self, prompts: Sequence[str]) -> list[int]:
         """Return which prompts are longer than the model can read."""
@@ -463,6 +511,23 @@ class LIFT(BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         return tags
+
+
+def is_default(part: Any, default: type[Part]) -> bool:
+    """Return whether a part has nothing but its default parameters."""
+    if part is None:
+        return True
+    usual = default().get_params(deep=False)
+    given = part.get_params(deep=False) if type(part) is default else {}
+    return given.keys() == usual.keys() and all(
+        value is usual[name] or (np.isscalar(value) and value == usual[name])
+        for name, value in given.items()
+    )
+
+
+def reads_in_context(lm: Any) -> bool:
+    """Return whether it is a model that sees labelled rows through its attention."""
+    return isinstance(lm, LanguageModel) and lm.reads_in_context
 
 
 def check_coverage(coverage: float) -> None:

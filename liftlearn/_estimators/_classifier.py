@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from liftlearn._columns import learn_column
 from liftlearn._corpus import Corpus
 from liftlearn._decoder import LabelDecoder
 from liftlearn._distribution import sample_index
@@ -23,11 +24,12 @@ from liftlearn._estimators._base import (
     LIFT,
     check_coverage,
     conformal_quantile,
+    is_default,
 )
 from liftlearn._estimators._parts import LabelsDecoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import TASKS, LanguageModel
-from liftlearn._rules import Part
+from liftlearn._rules import Part, is_auto, is_read_in_context
 from liftlearn._validation import (
     HasMethods,
     Interval,
@@ -51,7 +53,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     ----------
     model : str, PathLike or None, default=None
         The causal language model: a name on the Hugging Face hub or a folder. None is
-        the embedded model: tiny, pretrained on synthetic tables, fine-tuned in seconds.
+        one of the two embedded models, pretrained on synthetic tables: a small table
+        is read in context, in a second, and others are learnt by fine-tuning.
     encoder : RowEncoder, default=None
         Writes rows as sentences. None is ``RowEncoder()``.
     finetuner : FineTuner, default=None
@@ -63,7 +66,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         How many labelled training rows are shown before each question (in-context
         learning), as far as the model reads. ``"all"`` are as many as there are and
         fit. ``"auto"`` is the model's preference, and 0 for a model without one. With
-        ``FineTuner(n_epochs=0)`` nothing else is learnt.
+        ``FineTuner(n_epochs=0)`` nothing else is learnt. 0 also keeps an embedded model
+        from reading a small table instead of learning it.
     shots : {"random", "balanced", "nearest"}, default="random"
         Which ones: drawn by their weights, the same for all questions; drawn equally
         often from each class; or for each question the nearest by
@@ -323,6 +327,15 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         column = np.searchsorted(self.classes_, target)
         proba: NDArray[np.float64] = unchecked(self.predict_proba)(table)
         return 1 - proba[np.arange(len(target)), column]
+
+    def _suits_reader(self, table: pd.DataFrame, target: NDArray[Any]) -> bool:
+        words = "auto" if self.decoder is None else getattr(self.decoder, "words", None)
+        if not is_default(self.encoder, RowEncoder) or not is_auto(words):
+            return False
+        n_rows, n_columns = table.shape
+        return is_read_in_context(n_rows, n_columns, len(np.unique(target))) and all(
+            learn_column(cells).kind != "text" for _, cells in table.items()
+        )
 
     def _metric(self, lm: LanguageModel, rows: Corpus) -> float:
         prompts = self._held_out_prompts(rows)

@@ -47,7 +47,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
     ----------
     model : str, PathLike or None, default=None
         The causal language model: a name on the Hugging Face hub or a folder. None is
-        the embedded model: tiny, pretrained on synthetic tables, fine-tuned in seconds.
+        one of the two embedded models, pretrained on synthetic tables: that which is
+        fine-tuned, or with ``n_shots`` that which reads the table in context.
     encoder : RowEncoder, default=None
         Writes rows as sentences. None is ``RowEncoder()``.
     finetuner : FineTuner, default=None

@@ -189,7 +189,7 @@ class Training:
         ]
         summed = 0.0
         for i, (part, n_own) in enumerate(passes):
-            n_shared = scorer.reader.n_shared(part.tokens, scorer.n_answer_tokens)
+            n_shared = scorer.passes.n_shared(part.tokens, scorer.n_answer_tokens)
             inputs = lm.padded([ids[n_shared:] for ids in part.tokens])
             if n_shared:
                 start = torch.tensor([part.tokens[0][:n_shared]])

@@ -317,6 +317,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             )
         self.history_: list[dict[str, Any]] = []
         self.short_schedule_ = False
+        if lm.reads_in_context:
+            return self._untuned(lm)
         fit = _Fit(lm, rng, self._most_models(lm, corpus), metric, verbose, [])
         may_stop = is_rule(self._chosen("n_models"))
         members: list[Member] = []
@@ -332,6 +334,18 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         for checkpoint in fit.checkpoints:
             checkpoint.remove()
         return members
+
+    def _untuned(self, lm: LanguageModel) -> list[Member]:
+        """Return a model that sees the rows through its attention, as it is."""
+        if self.n_epochs_ and self.max_steps_ != 0:
+            raise ValueError(
+                "This model sees labelled rows through its attention, which is not "
+                f"fine-tuned, but n_epochs={self.n_epochs_!r}. Set "
+                "FineTuner(n_epochs=0) to read the table in context, or another model "
+                "to train."
+            )
+        self.n_models_, self.n_steps_ = 1, 0
+        return [Member(lm, None)]
 
     def _member(
         self, fit: _Fit, which: int, seen: Corpus, held_out: Corpus | None

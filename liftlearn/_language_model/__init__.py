@@ -9,10 +9,12 @@ from liftlearn._language_model._adapter import adapter_config, adapter_parameter
 from liftlearn._language_model._ensemble import Ensemble
 from liftlearn._language_model._model import LanguageModel
 from liftlearn._language_model._preferences import TASKS
+from liftlearn._language_model._pretrained import READER
 from liftlearn._language_model._scorer import AnswerScorer, Trie
 from liftlearn._language_model._surroundings import plain_torch
 
 __all__ = [
+    "READER",
     "TASKS",
     "AnswerScorer",
     "Ensemble",

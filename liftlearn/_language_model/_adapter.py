@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from liftlearn._files import open_regular, parsed_json, read_whole
-from liftlearn._language_model._reader import own_logits
+from liftlearn._language_model._passes import own_logits
 from liftlearn._language_model._surroundings import MAKING, import_whole
 
 _CONFIG = "adapter_config.json"

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from liftlearn._language_model import _adapter
+from liftlearn._language_model._in_context import InContext, reads_in_context
+from liftlearn._language_model._passes import Passes, Read, n_most_tokens
 from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._pretrained import (
     find_device,
@@ -25,7 +27,6 @@ from liftlearn._language_model._pretrained import (
     no_bars,
     ready_to_score,
 )
-from liftlearn._language_model._reader import Read, Reader, n_most_tokens
 from liftlearn._language_model._scorer import AnswerScorer, Trie
 from liftlearn._language_model._surroundings import in_plain_torch
 from liftlearn._validation import Interval, check_number
@@ -35,7 +36,7 @@ _BATCH_TOKENS = 4096
 # A byte of text is hardly ever more tokens than one.
 _TOKENS_A_BYTE = 2
 # Attributes that copies and pickles leave out.
-_MADE_AGAIN = {"_last_scorer", "_lead", "_most_tokens"}
+_MADE_AGAIN = {"_last_labelled", "_last_scorer", "_lead", "_most_tokens"}
 # What an answer's tokens are read behind, to find them as they are in running text.
 _BEFORE = "?"
 
@@ -74,6 +75,8 @@ class LanguageModel:
 
     # What the last answers were scored with.
     _last_scorer: tuple[Any, AnswerScorer] | None = None
+    # What last read labelled rows.
+    _last_labelled: tuple[Any, InContext] | None = None
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model
@@ -100,7 +103,8 @@ class LanguageModel:
             A folder with a whole model or with an adapter, whose base is loaded, too; a
             ``.gguf`` file; or a name on the Hugging Face hub, of which
             ``"name@revision"`` is a branch, tag or commit. A ``Path`` is always local.
-            None is the embedded model.
+            None is the embedded model that is fine-tuned, ``"liftlearn:reader"`` that
+            which reads tables in context.
         device : str, default=None
             Where it runs, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there
             is one.
@@ -171,6 +175,44 @@ class LanguageModel:
     def preferences(self) -> Mapping[str, Any]:
         """Parameters of the parts that suit this model, for each task."""
         return preferences_of(self.model.config)
+
+    @property
+    def reads_in_context(self) -> bool:
+        """Whether the model sees labelled rows through its attention."""
+        return reads_in_context(self.model)
+
+    def in_context(
+        self,
+        sentences: Sequence[str],
+        answers: Sequence[str],
+        weight: NDArray[np.float64],
+        seed: int,
+    ) -> InContext:
+        """Return what scores answers after labelled rows were read.
+
+        Only for a model that `reads_in_context`.
+
+        Parameters
+        ----------
+        sentences : sequence of str
+            The rows' prompts.
+        answers : sequence of str
+            Their answers.
+        weight : ndarray of shape (n_rows,)
+            Their weights.
+        seed : int
+            Draws in which orders they are read.
+
+        Returns
+        -------
+        labelled : InContext
+            That of the last call, if it was of the same rows.
+        """
+        made_of = (*sentences, *answers, seed, *weight)
+        if self._last_labelled is None or self._last_labelled[0] != made_of:
+            labelled = InContext(self, sentences, answers, weight, seed)
+            self._last_labelled = made_of, labelled
+        return self._last_labelled[1]
 
     @property
     def adapter(self) -> Any | None:
@@ -635,7 +677,7 @@ class LanguageModel:
         if not trie.nodes or not tokens:
             return scores
         with _evaluating(self.model), torch.inference_mode():
-            n_shared, start = self._read_shared(tokens, scorer.reader)
+            n_shared, start = self._read_shared(tokens, scorer.passes)
             # Rows of like length share a pass, the longest first: what fits it, fits.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
             process, n_processes = _rank_among_processes()
@@ -663,14 +705,14 @@ class LanguageModel:
         return last[1]
 
     def _read_shared(
-        self, tokens: list[list[int]], reader: Reader
+        self, tokens: list[list[int]], passes: Passes
     ) -> tuple[int, Read | None]:
         """Read what all prompts begin with, where that pays; return its length."""
-        n_shared = reader.n_shared(tokens, 1) if len(tokens) > 1 else 0
+        n_shared = passes.n_shared(tokens, 1) if len(tokens) > 1 else 0
         if not n_shared:
             return 0, None
         batch = self.padded([tokens[0][:n_shared]])
-        return n_shared, reader.read(batch["input_ids"], batch["attention_mask"])
+        return n_shared, passes.read(batch["input_ids"], batch["attention_mask"])
 
     def padded(self, tokens: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Return token lists as tensors, padded on the left to the longest.

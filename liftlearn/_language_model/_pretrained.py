@@ -24,8 +24,8 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
+from liftlearn._language_model._passes import bases
 from liftlearn._language_model._preferences import preferences_of
-from liftlearn._language_model._reader import bases
 from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
 from liftlearn._language_model._trial import UnreadableModelError, find_manner
 from liftlearn._language_model._untrusted import (
@@ -34,6 +34,8 @@ from liftlearn._language_model._untrusted import (
     check_folder,
 )
 
+# The name of the embedded model that reads tables in context. No folder has it.
+READER = "liftlearn:reader"
 # One model's module, which imports what those of all models do.
 _WHAT_MODELS_IMPORT = "transformers.models.llama.modeling_llama"
 _WANTED = (
@@ -80,8 +82,9 @@ def find_source(
 
     A name on the hub is that of a folder in its cache, if only local files may be read.
     """
-    if model is None:
-        return Source(str(resources.files("liftlearn") / "embedded"))
+    if model is None or model == READER:
+        folder = "embedded" if model is None else "reader"
+        return Source(str(resources.files("liftlearn") / folder))
     path = Path(model)
     is_gguf = path.suffix.lower() == ".gguf"
     if path.is_dir():

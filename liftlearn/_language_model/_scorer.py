@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from liftlearn._language_model._reader import (
+from liftlearn._language_model._passes import (
     Path,
     Read,
     head_logits,
     n_columns,
     trimmed,
 )
-from liftlearn._language_model._trial import reader_of
+from liftlearn._language_model._trial import passes_of
 
 # Tokens that one pass over the trie's nodes reads at the most, and tokens, read before
 # or now, that it holds where each node needs a row of its own.
@@ -130,7 +130,7 @@ class AnswerScorer(nn.Module):
         super().__init__()
         self.model = model
         self.trie = trie
-        self.reader = reader_of(model)
+        self.passes = passes_of(model)
         steps, self.paths = trie.steps, trie.paths
         allowed = trie.allowed
         if not constrained:
@@ -179,11 +179,11 @@ class AnswerScorer(nn.Module):
         stand before each of them.
         """
         if start is None:
-            read = self.reader.read(input_ids, attention_mask, is_last=True)
+            read = self.passes.read(input_ids, attention_mask, is_last=True)
         else:
-            before = self.reader.read(start, torch.ones_like(start))
+            before = self.passes.read(start, torch.ones_like(start))
             first = torch.zeros_like(input_ids[:, 0])
-            read = self.reader.read_on(before, first, input_ids, attention_mask)
+            read = self.passes.read_on(before, first, input_ids, attention_mask)
         hidden = read.hidden
         steps = self._steps[answer]  # (batch, n_steps, 3)
         node, token, depth = steps.unbind(-1)
@@ -202,7 +202,7 @@ class AnswerScorer(nn.Module):
 
         With ``start``, one row that was read, the prompts are what follows it.
         """
-        batches = self.reader.batches(attention_mask)
+        batches = self.passes.batches(attention_mask)
         if start is None and len(batches) > 1:
             apart = [
                 self.score_all(*trimmed(input_ids[rows], attention_mask[rows]))
@@ -217,19 +217,19 @@ class AnswerScorer(nn.Module):
             attention_mask = torch.cat([attention_mask, torch.ones_like(lead)], 1)
         if start is None:
             is_last = len(self.trie.nodes) == 1
-            read = self.reader.read(input_ids, attention_mask, is_last=is_last)
+            read = self.passes.read(input_ids, attention_mask, is_last=is_last)
         else:
             first = torch.zeros_like(input_ids[:, 0])
-            read = self.reader.read_on(start, first, input_ids, attention_mask)
+            read = self.passes.read_on(start, first, input_ids, attention_mask)
         shape = len(input_ids), len(self.trie.whole)
         scores = torch.zeros(shape, dtype=torch.float64, device=input_ids.device)
         root = [self.trie.lead]
         self._decide(root, read.hidden[:, -1:], scores)
         n_lead = len(self.trie.lead)
         depth = len(self.trie.nodes[-1]) - n_lead
-        if depth and self.reader.can_read_tree(read, depth):
+        if depth and self.passes.can_read_tree(read, depth):
             for nodes, paths in self._trees(_TREE_TOKENS // len(scores)):
-                hidden = self.reader.read_tree(read, paths)
+                hidden = self.passes.read_tree(read, paths)
                 index_of = {path: i for i, path in enumerate(paths)}
                 # An answer passes one node of a depth at the most.
                 for _, level in groupby(nodes, key=len):
@@ -264,7 +264,7 @@ class AnswerScorer(nn.Module):
             parents = torch.tensor([parent for parent, _ in group])
             rows = torch.arange(n_prompts)[:, None] * len(nodes) + parents
             tokens = [child[len(nodes[parent]) :] for parent, child in group]
-            more = self.reader.read_on(
+            more = self.passes.read_on(
                 read,
                 rows.ravel().to(scores.device),
                 torch.tensor(tokens, device=scores.device).repeat(n_prompts, 1),
@@ -316,7 +316,7 @@ class AnswerScorer(nn.Module):
         ``hidden`` is (batch, n, width), ``node`` is (batch or 1, n); the result is
         (batch, n, n_columns), with -inf where a token cannot follow.
         """
-        is_whole = self.reader.manner.whole
+        is_whole = self.passes.manner.whole
         logits = head_logits(self.model, hidden, self._columns, is_whole=is_whole)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from liftlearn._language_model._reader import (
+from liftlearn._language_model._passes import (
     Batches,
     Manner,
+    Passes,
     Read,
-    Reader,
     bases,
     head_logits,
     n_most_tokens,
@@ -49,10 +49,10 @@ class UnreadableModelError(ValueError):
     """A model that can't be read right."""
 
 
-def reader_of(model: Any) -> Reader:
+def passes_of(model: Any) -> Passes:
     """Return what reads a model, after trying how, if that was not done."""
     manner = getattr(model, _NAME, None)
-    return Reader(model, manner or find_manner(model))
+    return Passes(model, manner or find_manner(model))
 
 
 def find_manner(model: Any) -> Manner:
@@ -150,9 +150,9 @@ class _Trial:
 
     def _reads_both(self, manner: Manner) -> bool:
         """Whether rows of equal and of unlike lengths are read as each alone."""
-        reader, n_short = Reader(self._model, manner), self._n_short
+        passes, n_short = Passes(self._model, manner), self._n_short
         one, other = self._rows
-        read = reader.read(*_padded([one, other, other[:n_short]]), is_last=True)
+        read = passes.read(*_padded([one, other, other[:n_short]]), is_last=True)
         logits = self._logits_of(manner, read.hidden)
         return self._agree(logits[:2], self._own) and self._agree(
             logits[2, -n_short:], self._own[1, :n_short]
@@ -160,31 +160,31 @@ class _Trial:
 
     def _goes_on(self, manner: Manner) -> bool:
         """Whether tokens are read behind any of the rows, time and again."""
-        reader, rows = Reader(self._model, manner), self._rows
-        before, (m, n) = self._before(reader, manner)
+        passes, rows = Passes(self._model, manner), self._rows
+        before, (m, n) = self._before(passes, manner)
         layers = getattr(before.cache, "layers", [])
         if not layers or any(type(layer) not in _GROWING for layer in layers):
             return False
         more = self._continues(
-            reader, before, [1, 0, 1], [(1, n, n + 1), (0, m, m + 1), (1, n, n + 1)]
+            passes, before, [1, 0, 1], [(1, n, n + 1), (0, m, m + 1), (1, n, n + 1)]
         )
         if more is None or more.cache is None:
             return False
         ends = [(1, n + 1, n + 3), (0, m + 1, m + 3)]
-        is_right = self._continues(reader, more, [0, 1], ends)
+        is_right = self._continues(passes, more, [0, 1], ends)
         # What was read before must have stayed as it was.
-        is_right = is_right and self._continues(reader, before, [0], [(0, m, m + 3)])
-        start = reader.read(*_padded([rows[0, :2]]))
+        is_right = is_right and self._continues(passes, before, [0], [(0, m, m + 3)])
+        start = passes.read(*_padded([rows[0, :2]]))
         whole = [(0, 2, len(rows[0])), (1, 2, len(rows[1]))]
-        return bool(is_right and self._continues(reader, start, [0, 0], whole))
+        return bool(is_right and self._continues(passes, start, [0, 0], whole))
 
     def _skips(self, manner: Manner) -> bool:
         """Whether rows of unlike lengths are read behind one beginning."""
-        reader, (one, other) = Reader(self._model, manner), self._rows
-        start = reader.read(*_padded([one[:2]]))
+        passes, (one, other) = Passes(self._model, manner), self._rows
+        start = passes.read(*_padded([one[:2]]))
         n = self._n_short
         ids, mask = _padded([one[2:], other[2:n]])
-        read = reader.read_on(start, torch.zeros_like(ids[:, 0]), ids, mask)
+        read = passes.read_on(start, torch.zeros_like(ids[:, 0]), ids, mask)
         logits = self._logits_of(manner, read.hidden)
         return self._agree(logits[0], self._own[0, 2:]) and self._agree(
             logits[1, 2 - n :], self._own[1, 2:n]
@@ -192,41 +192,41 @@ class _Trial:
 
     def _reads_trees(self, manner: Manner) -> bool:
         """Whether a tree's tokens are read as each path behind each row."""
-        reader = Reader(self._model, manner)
-        before, _ = self._before(reader, manner)
+        passes = Passes(self._model, manner)
+        before, _ = self._before(passes, manner)
         tokens = self._rows.flatten().tolist()
         first, second = tokens[0], next(t for t in tokens if t != tokens[0])
         paths = [[first, second], [second, first]]
         device = self._rows.device
-        read = reader.read_on(
+        read = passes.read_on(
             before,
             torch.tensor([0, 0, 1, 1], device=device),
             torch.tensor(paths * 2, device=device),
         )
-        tree = reader.read_tree(
+        tree = passes.read_tree(
             before, [tuple(path[:depth]) for path in paths for depth in (1, 2)]
         )
         apart = self._logits_of(manner, read.hidden)
         return self._agree(self._logits_of(manner, tree).view_as(apart), apart)
 
-    def _before(self, reader: Reader, manner: Manner) -> tuple[Read, tuple[int, int]]:
+    def _before(self, passes: Passes, manner: Manner) -> tuple[Read, tuple[int, int]]:
         """Return a long and, where that is possible, a short row, and their lengths."""
         m = self._n_long
         n = self._n_short if manner.batches == "any rows" else m
-        return reader.read(*_padded([self._rows[0, :m], self._rows[1, :n]])), (m, n)
+        return passes.read(*_padded([self._rows[0, :m], self._rows[1, :n]])), (m, n)
 
     def _continues(
         self,
-        reader: Reader,
+        passes: Passes,
         before: Read,
         rows: list[int],
         spans: Sequence[tuple[int, int, int]],
     ) -> Read | None:
         """Read parts of the two rows behind some; None if not as in the whole rows."""
         ids = torch.stack([self._rows[row, i:j] for row, i, j in spans])
-        read = reader.read_on(before, torch.tensor(rows, device=ids.device), ids)
+        read = passes.read_on(before, torch.tensor(rows, device=ids.device), ids)
         own = torch.stack([self._own[row, i:j] for row, i, j in spans])
-        is_right = self._agree(self._logits_of(reader.manner, read.hidden), own)
+        is_right = self._agree(self._logits_of(passes.manner, read.hidden), own)
         return read if is_right else None
 
     def _logits(self, row: Tensor) -> Tensor:

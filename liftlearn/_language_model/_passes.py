@@ -1,4 +1,4 @@
-"""How any causal language model is read.
+"""The passes through a causal language model: how one of any family is read.
 
 In one way: its base model up to the last hidden states, and then the columns of its
 head that are asked for. What a model reads right was found by trying (`_trial`); what
@@ -53,7 +53,7 @@ class Manner:
     reads_trees: bool = False
 
 
-class Reader:
+class Passes:
     """Reads tokens with a model's base, going on from what was read before."""
 
     def __init__(self, model: Any, manner: Manner) -> None:
