@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -279,7 +279,7 @@ class Ended:
 def _wordings(sentences: Wordings) -> Sequence[Sequence[str]]:
     """Return several lists of sentences as they are, and one as the only one."""
     is_one = not len(sentences) or isinstance(sentences[0], str)
-    return [sentences] if is_one else sentences  # type: ignore[list-item]
+    return cast("Sequence[Sequence[str]]", [sentences] if is_one else sentences)
 
 
 def _streams(seed: int, wordings: Sequence[Any]) -> list[RandomState]:
