@@ -89,6 +89,20 @@ COLD = """
         assert tiny.lm_head.weight is tiny.get_input_embeddings().weight
         assert tiny.lm_head.weight.std() > 0
 
+    def threads_read_together(n_threads):
+        start, results = threading.Barrier(n_threads), [None] * n_threads
+
+        def work(i):
+            start.wait()
+            fitted = LIFTClassifier(random_state=0).fit(X, y)
+            results[i] = fitted.predict_proba(X)
+
+        threads = [threading.Thread(target=work, args=[i]) for i in range(n_threads)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        serial = LIFTClassifier(random_state=0).fit(X, y).predict_proba(X)
+        assert all(np.array_equal(result, serial) for result in results)
+
     def ctrl_c_amid_an_import(module):
         class Interrupts:
             is_done = False
@@ -112,6 +126,7 @@ COLD = """
         ("threads_begin_together", 2),
         ("threads_begin_together", 4),
         ("threads_begin_together", 8),
+        ("threads_read_together", 4),
         ("ctrl_c_amid_an_import", "torch._inductor.config"),
         ("ctrl_c_amid_an_import", "torch._dynamo"),
     ]:
@@ -139,6 +154,12 @@ def outcomes(saved):
 @pytest.mark.parametrize("n_threads", [2, 4, 8])
 def test_threads_that_begin_together_do_what_one_would(n_threads, outcomes):
     assert outcomes[f"threads_begin_together {n_threads}"] == ""
+
+
+@pytest.mark.slow
+@forks
+def test_threads_that_read_a_table_together_do_what_one_would(outcomes):
+    assert outcomes["threads_read_together 4"] == ""
 
 
 @pytest.mark.slow

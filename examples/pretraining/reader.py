@@ -12,9 +12,14 @@ from typing import Any
 import torch
 from architecture import byte_symbol
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AttentionInterface,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
-from liftlearn._language_model._in_context import NAME
+from liftlearn._language_model._in_context import NAME, attend
 
 N_LEVELS, N_CLASSES, N_WORDS = 128, 128, 512
 # The question and the answer have the first two positions, columns the others.
@@ -124,6 +129,7 @@ def build_model(
     config.liftlearn = preferences()
     torch.manual_seed(seed)
     model = GPT2LMHeadModel(config)
+    AttentionInterface.register(NAME, attend)
     model.set_attn_implementation(NAME)
     with torch.no_grad():
         for table in (model.transformer.wte, model.transformer.wpe):

@@ -21,11 +21,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+import transformers
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 from liftlearn._language_model._surroundings import in_plain_torch
 
@@ -169,9 +169,6 @@ def _of_answers(part: Tensor, n_tables: int, n_context: int) -> Tensor:
     """Return the context's answers alone, (n_tables, n_heads, n_context, size)."""
     answers = part[:, :, -1].reshape(n_tables, -1, *part.shape[1::2])
     return answers[:, :n_context].transpose(1, 2)
-
-
-AttentionInterface.register(NAME, attend)
 
 
 # --- scores ---------------------------------------------------------------------------
@@ -436,6 +433,8 @@ def _attentive(model: Any, precision: torch.dtype) -> Any:
     """Return a copy whose attention reads in context, made once."""
     copies = _ATTENTIVE.setdefault(model, {})
     if precision not in copies:
+        # Here, since it imports what all models do, which takes a second.
+        transformers.AttentionInterface.register(NAME, attend)
         attentive = copy.deepcopy(model).to(precision)
         attentive.set_attn_implementation(NAME)
         # Pads are not seen; else transformers warns that they may be.
