@@ -260,10 +260,11 @@ def test_a_single_class_is_certain():
     ("parameters", "message"),
     [
         ({"shots": "nearest", "n_shots": 3}, "shots='nearest'"),
+        ({"n_shots": 0}, "n_shots=0 shows no labelled rows"),
         ({"decoder": LabelDecoder(words="labels"), "n_shots": "all"}, "n_shots=0"),
         ({"finetuner": FineTuner(n_epochs=2)}, "n_epochs=2"),
     ],
-    ids=["nearest", "words", "training"],
+    ids=["nearest", "nothing", "words", "training"],
 )
 def test_what_cannot_be_read_is_refused(parameters, message):
     classifier = LIFTClassifier(READER, random_state=0).set_params(**parameters)

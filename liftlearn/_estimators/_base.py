@@ -410,6 +410,11 @@ class LIFT(BaseEstimator):
         if is_auto(asked):
             preferences = pretrained.preferences.get(self._task, {})
             asked = preferences.get("n_shots", 0)
+        if asked == 0 and pretrained.reads_in_context:
+            raise ValueError(
+                "n_shots=0 shows no labelled rows, but all that this model can do is to "
+                'read them. Set n_shots="auto" or "all", or choose another model.'
+            )
         if asked == 0:
             return None
         n_most = len(corpus) if isinstance(asked, str) else min(int(asked), len(corpus))
