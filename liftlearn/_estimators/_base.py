@@ -412,8 +412,8 @@ class LIFT(BaseEstimator):
             asked = preferences.get("n_shots", 0)
         if asked == 0 and pretrained.reads_in_context:
             raise ValueError(
-                "n_shots=0 shows no labelled rows, but all that this model can do is to "
-                'read them. Set n_shots="auto" or "all", or choose another model.'
+                "n_shots=0 shows no labelled rows, but to read them is all that this "
+                'model can do. Set n_shots="auto" or "all", or choose another model.'
             )
         if asked == 0:
             return None
