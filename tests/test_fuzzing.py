@@ -174,7 +174,8 @@ def problems(draw):
     )
     estimator = LIFTClassifier if is_for_classes else LIFTRegressor
     tuner = FineTuner(max_steps=1, n_models=draw(st.sampled_from([1, 1, 2])))
-    return estimator(finetuner=tuner, random_state=0), X, y, weight
+    learns_or_reads = draw(st.sampled_from([{"finetuner": tuner}, {"n_shots": "all"}]))
+    return estimator(**learns_or_reads, random_state=0), X, y, weight
 
 
 def take(X, rows):
