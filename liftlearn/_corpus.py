@@ -92,6 +92,14 @@ class Corpus:
             return self.answers.texts
         return with_endings(self.answers.texts, self.shots.separator)
 
+    @property
+    def fields(self) -> list[tuple[str, list[str]]]:
+        """What a sentence asks behind its prompt: here, one answer and nothing before.
+
+        For each answer the text before it, and the texts that it can be.
+        """
+        return [("", self.answer_texts)]
+
     def part(self, rows: NDArray[np.intp], weight: NDArray[np.float64]) -> Self:
         """Return a corpus of some of the rows."""
         return replace(

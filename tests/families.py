@@ -291,12 +291,11 @@ def tuned_scores(lm, precision):
     scorer.train()
     weights = [weight for weight in copy.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-2)
-    own = range(len(PROMPTS))
-    tokens = copy.prompt_tokens(PROMPTS)
-    inputs = copy.padded([tokens[i] + scorer.paths[i][:-1] for i in own])
+    tokens, steps = scorer.examples(copy.prompt_tokens(PROMPTS), range(len(PROMPTS)))
+    inputs = {**copy.padded(tokens), "steps": torch.tensor(steps)}
     for _ in range(N_STEPS):
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            score = scorer(**inputs, answer=torch.tensor(own))
+            score = scorer(**inputs)
         (-score.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -12,7 +12,7 @@ from families import (
     made,
     tuned_scores,
 )
-from tiny import bytes_without_start, saved
+from tiny import bytes_without_start, examples, saved
 from tokenizers import (
     Regex,
     Tokenizer,
@@ -200,13 +200,9 @@ def test_a_familys_training_loss_is_its_prediction_score(family):
     scorer = AnswerScorer(family.model, family.trie(ANSWERS))
     own = np.arange(len(ANSWERS))
     prompts = [PROMPTS[i % len(PROMPTS)] for i in own]
-    tokens = [
-        prompt + scorer.paths[answer][:-1]
-        for prompt, answer in zip(family.prompt_tokens(prompts), own, strict=True)
-    ]
 
     with torch.no_grad():
-        trained = scorer(**family.padded(tokens), answer=torch.tensor(own)).numpy()
+        trained = scorer(**examples(family, scorer, prompts, own)).numpy()
 
     used = family.score(prompts, ANSWERS)[own, own]
     np.testing.assert_allclose(trained, used, rtol=1e-4, atol=1e-5)
@@ -216,22 +212,19 @@ def test_what_rows_begin_with_does_not_change_a_familys_loss(family, monkeypatch
     scorer = AnswerScorer(family.model, family.trie(ANSWERS))
     prompts = [f"Among the patients of one ward, {prompt}" for prompt in PROMPTS]
     own = np.arange(len(prompts)) % len(ANSWERS)
-    tokens = [
-        prompt + scorer.paths[answer][:-1]
-        for prompt, answer in zip(family.prompt_tokens(prompts), own, strict=True)
-    ]
+    tokens, steps = scorer.examples(family.prompt_tokens(prompts), own)
     monkeypatch.setattr("liftlearn._language_model._passes._SHARED_TOKENS", 1)
 
     n_shared = scorer.passes.n_shared(tokens, scorer.n_answer_tokens)
 
     assert bool(n_shared) == scorer.passes.manner.skips
     if n_shared:
-        answer = torch.tensor(own)
+        asked = torch.tensor(steps)
         rest = family.padded([ids[n_shared:] for ids in tokens])
         start = torch.tensor([tokens[0][:n_shared]])
         with torch.no_grad():
-            whole = scorer(**family.padded(tokens), answer=answer)
-            parted = scorer(**rest, answer=answer, start=start)
+            whole = scorer(**family.padded(tokens), steps=asked)
+            parted = scorer(**rest, steps=asked, start=start)
         torch.testing.assert_close(parted, whole, rtol=1e-4, atol=1e-5)
 
 

@@ -18,6 +18,7 @@ from tiny import (
     Ticks,
     are_equal,
     by_rule,
+    examples,
     only,
     own_loss,
     prompts_of,
@@ -100,14 +101,9 @@ def test_unconstrained_the_first_loss_is_that_of_all_texts(llama):
     trie = llama.trie(corpus.answers.texts)
     scorer = AnswerScorer(llama.model, trie, constrained=False)
     own = corpus.answers.write(corpus.target)
-    tokens = [
-        [*ids, *trie.whole[answer][:-1]]
-        for ids, answer in zip(
-            llama.prompt_tokens(prompts_of(corpus)), own, strict=True
-        )
-    ]
     with torch.no_grad():
-        expected = -scorer(**llama.padded(tokens), answer=torch.tensor(own)).mean()
+        score = scorer(**examples(llama, scorer, prompts_of(corpus), own))
+    expected = -score.mean()
 
     tuner.finetune(llama, corpus, RandomState(0))
 

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-from tiny import write_gguf
+from tiny import examples, write_gguf
 from tokenizers import normalizers, processors
 from torch.overrides import TorchFunctionMode
 from transformers import (
@@ -89,15 +89,6 @@ def expected_scores(lm, prompts, answers):
     return [[plain_score(lm, p, path, paths) for path in paths] for p in prompts]
 
 
-def followed(lm, scorer, prompts, answers):
-    """Return a batch of prompts, each followed by its answer but for the last token."""
-    tokens = [
-        prompt + scorer.paths[answer][:-1]
-        for prompt, answer in zip(lm.prompt_tokens(prompts), answers, strict=True)
-    ]
-    return {**lm.padded(tokens), "answer": torch.tensor(answers)}
-
-
 # Scores
 
 
@@ -134,7 +125,7 @@ def test_the_training_loss_is_the_prediction_score(lm, name):
     own = np.repeat(np.arange(len(answers)), len(PROMPTS)).tolist()
 
     with torch.no_grad():
-        trained = scorer(**followed(lm, scorer, prompts, own)).numpy()
+        trained = scorer(**examples(lm, scorer, prompts, own)).numpy()
 
     used = lm.score(prompts, answers)[np.arange(len(own)), own]
     np.testing.assert_allclose(trained, used, rtol=tolerance(lm), atol=1e-12)
@@ -147,7 +138,7 @@ def test_unconstrained_the_score_is_the_whole_texts_log_likelihood(lm, answers):
     own = np.repeat(np.arange(len(answers)), len(PROMPTS)).tolist()
 
     with torch.no_grad():
-        scores = scorer(**followed(lm, scorer, prompts, own)).numpy()
+        scores = scorer(**examples(lm, scorer, prompts, own)).numpy()
 
     paths = token_paths(lm, answers)
     expected = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import ANSWERS, PROMPTS, made
 from safetensors.torch import load_file, save_file
-from tiny import bytes_without_start, saved_llama, write_gguf
+from tiny import bytes_without_start, examples, saved_llama, write_gguf
 from transformers import AutoTokenizer, LlamaModel
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
@@ -211,8 +211,7 @@ def test_the_length_and_the_vocabulary_are_those_of_the_text_model(images_too):
     assert n_most_tokens(lm.model) == 512
     with pytest.raises(ValueError, match="reads at most 512"):
         lm.score(["a" * 600], ANSWERS)
-    inputs = lm.padded(lm.prompt_tokens(PROMPTS))
-    assert scorer(**inputs, answer=torch.zeros(3, dtype=torch.long)).shape == (3,)
+    assert scorer(**examples(lm, scorer, PROMPTS, [0, 0, 0])).shape == (3,)
 
 
 @pytest.mark.parametrize("constrained", [True, False])

@@ -341,3 +341,9 @@ def outputs(estimator, X):
 def by_rule(part, *names):
     """Let a part have a model that leaves some parameters to their rules."""
     return part._prefer(dict.fromkeys(names, "by_table"))
+
+
+def examples(lm, scorer, prompts, answers):
+    """Return prompts with their answers as a scorer reads them in training."""
+    tokens, steps = scorer.examples(lm.prompt_tokens(prompts), answers)
+    return {**lm.padded(tokens), "steps": torch.tensor(steps)}

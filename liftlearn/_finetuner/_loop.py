@@ -28,7 +28,7 @@ from liftlearn._finetuner._progress import (
     passes_of,
     trainable_weights,
 )
-from liftlearn._language_model import AnswerScorer, LanguageModel
+from liftlearn._language_model import LanguageModel, SentenceScorer
 
 # Prompts of like length are put together within so many batches at a time.
 _BUCKET = 16
@@ -57,7 +57,7 @@ class Training:
 
     settings: Settings
     lm: LanguageModel  # the member, whose weights are changed
-    scorer: AnswerScorer
+    scorer: SentenceScorer
     corpus: Corpus
     rng: RandomState  # for the rows' order and wording
     seed: int  # of dropout
@@ -179,7 +179,7 @@ class Training:
     def _backward(self, batches: list[Batch]) -> float:
         """Add up the gradients of one step; return this process's sum of losses."""
         accelerator, scorer, lm = self._accelerator, self.scorer, self.lm
-        n_rows = sum(len(batch.answers) for batch in batches)
+        n_rows = sum(len(batch.tokens) for batch in batches)
         passes = [
             own
             for batch in batches
@@ -194,7 +194,7 @@ class Training:
             if n_shared:
                 start = torch.tensor([part.tokens[0][:n_shared]])
                 inputs["start"] = start.to(lm.model.device)
-            inputs["answer"] = torch.tensor(part.answers, device=lm.model.device)
+            inputs["steps"] = torch.tensor(part.steps, device=lm.model.device)
             # Processes exchange their gradients once a step.
             is_last = i == len(passes) - 1
             sync = nullcontext() if is_last else accelerator.no_sync(self._module)
@@ -229,22 +229,16 @@ class Training:
         size = batch_size * _BUCKET
         for start in range(0, len(rows), size):
             progress = (steps.start + start / rows_a_step) / steps.stop
-            prompts, answers = corpus.write(rows[start : start + size], rng, progress)
-            paths = [scorer.paths[answer][:-1] for answer in answers]
-            tokens = [
-                prompt + path
-                for prompt, path in zip(
-                    lm.prompt_tokens(prompts, scorer.n_answer_tokens),
-                    paths,
-                    strict=True,
-                )
-            ]
+            prompts, *answers = corpus.write(rows[start : start + size], rng, progress)
+            tokens, asked = scorer.examples(
+                lm.prompt_tokens(prompts, scorer.n_answer_tokens), *answers
+            )
             # A stable sort leaves rows of one length in their random order.
             order = np.argsort([len(ids) for ids in tokens], kind="stable")
             starts = np.arange(0, len(order), batch_size)
             for first in rng.permutation(starts):
                 picked = order[first : first + batch_size]
-                yield Batch([tokens[i] for i in picked], answers[picked])
+                yield Batch([tokens[i] for i in picked], asked[picked])
 
     def _schedule(self, progress: float) -> float:
         """Return the learning rate's share of its peak: a rise, then a fall to zero."""

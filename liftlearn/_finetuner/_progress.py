@@ -24,10 +24,10 @@ _PASS_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of like length: their tokens, and the index of each one's answer."""
+    """Rows of like length: their tokens, and the steps that are asked of each."""
 
     tokens: list[list[int]]
-    answers: NDArray[np.intp]
+    steps: NDArray[np.intp]  # (n_rows, n_steps, 3), as `SentenceScorer.forward` takes
 
 
 def grouped(batches: Iterator[Batch], n: int) -> Iterator[list[Batch]]:
@@ -44,7 +44,7 @@ def passes_of(batch: Batch, process: int, n_processes: int) -> list[tuple[Batch,
 
     >>> batch = Batch([[1], [2], [3]], np.array([0, 1, 0]))
     >>> passes_of(batch, 1, 2)
-    [(Batch(tokens=[[2], [3]], answers=array([1, 0])), 1)]
+    [(Batch(tokens=[[2], [3]], steps=array([1, 0])), 1)]
     """
     n_rows = len(batch.tokens)
     own = np.arange(process, math.ceil(n_rows / n_processes) * n_processes, n_processes)
@@ -52,7 +52,7 @@ def passes_of(batch: Batch, process: int, n_processes: int) -> list[tuple[Batch,
     parts = []
     for some in np.array_split(own, math.ceil(len(own) / most)):
         rows = some.clip(max=n_rows - 1)
-        part = Batch([batch.tokens[row] for row in rows], batch.answers[rows])
+        part = Batch([batch.tokens[row] for row in rows], batch.steps[rows])
         parts.append((part, int((some < n_rows).sum())))
     return parts
 
@@ -133,7 +133,7 @@ class Epoch:
 
     def add(self, batches: list[Batch], loss: float, learning_rate: float) -> None:
         self.loss += loss
-        self.n_rows += sum(len(batch.answers) for batch in batches)
+        self.n_rows += sum(len(batch.tokens) for batch in batches)
         self.n_tokens += sum(len(ids) for batch in batches for ids in batch.tokens)
         self.learning_rate = learning_rate
 

@@ -23,7 +23,7 @@ from liftlearn._finetuner._loop import DTYPES, Training
 from liftlearn._finetuner._members import Member, Metric, agree, split
 from liftlearn._finetuner._processes import FITS, own_state
 from liftlearn._finetuner._progress import Clock
-from liftlearn._language_model import AnswerScorer, LanguageModel, plain_torch
+from liftlearn._language_model import LanguageModel, SentenceScorer, plain_torch
 from liftlearn._rules import (
     Part,
     TrainingRows,
@@ -391,7 +391,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         n_steps = self._n_steps(len(corpus))
         if is_short:
             n_steps = math.ceil(_SHORT * n_steps)
-        trie = lm.trie(corpus.answer_texts)
+        fields = lm.fields(corpus.fields)
         name = "" if fit.n_most == 1 else f"{which}-short" if is_short else str(which)
         checkpoint = self._checkpoint(lm, corpus, rng, name)
         label = "fine-tuning" + (f", member {name}" if name else "")
@@ -409,8 +409,10 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             if self.gradient_checkpointing:
                 tuned.checkpoint_activations()
             # With a single answer there is nothing to learn.
-            if trie.nodes:
-                scorer = AnswerScorer(tuned.model, trie, constrained=self.constrained)
+            if any(field.trie.nodes for field in fields):
+                scorer = SentenceScorer(
+                    tuned.model, fields, constrained=self.constrained
+                )
                 try:
                     training = Training(self, tuned, scorer, corpus, rng, seed)
                     clock = Clock(n_steps, max_time)

@@ -10,7 +10,7 @@ from liftlearn._language_model._ensemble import Ensemble
 from liftlearn._language_model._model import LanguageModel
 from liftlearn._language_model._preferences import TASKS
 from liftlearn._language_model._pretrained import READER
-from liftlearn._language_model._scorer import AnswerScorer, Trie
+from liftlearn._language_model._scorer import AnswerScorer, Field, SentenceScorer, Trie
 from liftlearn._language_model._surroundings import plain_torch
 
 __all__ = [
@@ -18,7 +18,9 @@ __all__ = [
     "TASKS",
     "AnswerScorer",
     "Ensemble",
+    "Field",
     "LanguageModel",
+    "SentenceScorer",
     "Trie",
     "adapter_config",
     "adapter_parameters",

@@ -27,7 +27,7 @@ from liftlearn._language_model._pretrained import (
     no_bars,
     ready_to_score,
 )
-from liftlearn._language_model._scorer import AnswerScorer, Trie
+from liftlearn._language_model._scorer import AnswerScorer, Field, Trie
 from liftlearn._language_model._surroundings import in_plain_torch
 from liftlearn._validation import Interval, check_number
 
@@ -603,6 +603,31 @@ class LanguageModel:
                 "answer. Set tokenizer.eos_token and save the folder again."
             )
         return Trie(paths, end, answers)
+
+    def fields(self, fields: Sequence[tuple[str, Sequence[str]]]) -> list[Field]:
+        """Return the answers of one sentence as tokens.
+
+        Parameters
+        ----------
+        fields : sequence of pairs
+            For each answer the text that stands before it, which may be empty, and the
+            distinct texts that it can be.
+
+        Returns
+        -------
+        fields : list of Field
+            The tokens before each, and the trie of what it can be.
+
+        Raises
+        ------
+        ValueError
+            As for `trie`.
+        """
+        headers = self._answer_tokens([header for header, _ in fields])
+        return [
+            Field(tokens if header else [], self.trie(answers))
+            for tokens, (header, answers) in zip(headers, fields, strict=True)
+        ]
 
     def _answer_tokens(self, answers: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each answer as it stands in running text.

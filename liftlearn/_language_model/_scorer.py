@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from liftlearn._language_model._passes import (
@@ -119,37 +119,172 @@ def _ragged(rows: Sequence[Sequence[Path]], width: int) -> NDArray[np.intp]:
     return array
 
 
-class AnswerScorer(nn.Module):
-    """Scores answers with a language model: the loss of training, the score of use.
+class Field(NamedTuple):
+    """One of a sentence's answers: the tokens before it, and what it can be."""
 
-    If not ``constrained``, all tokens compete, not only those that can follow: then
-    `forward` gives the log-probability of the answer and its end mark among all texts.
+    header: list[int]
+    trie: Trie
+
+
+class SentenceScorer(nn.Module):
+    """Scores sentences of several answers: what training maximises.
+
+    Each answer competes with the others of its field. If not ``constrained``, all
+    tokens compete, not only those that can follow: then the one answer of each
+    sentence, with its end mark, competes with all texts.
     """
 
-    def __init__(self, model: Any, trie: Trie, *, constrained: bool = True) -> None:
+    def __init__(
+        self, model: Any, fields: Sequence[Field], *, constrained: bool = True
+    ) -> None:
         super().__init__()
-        self.model = model
-        self.trie = trie
-        self.passes = passes_of(model)
-        steps, self.paths = trie.steps, trie.paths
-        allowed = trie.allowed
-        if not constrained:
-            self.paths = [list(path) for path in trie.whole]
-            steps = _ragged(
-                [[(0, t, d) for d, t in enumerate(path)] for path in trie.whole], 3
+        if not constrained and len(fields) > 1:
+            raise ValueError(
+                "constrained=False lets any text follow, but in a sentence of several "
+                "answers each must end where the next begins. Set "
+                "FineTuner(constrained=True)."
             )
-            allowed = np.ones((1, n_columns(model)), bool)
-        self.n_answer_tokens = max(map(len, self.paths))
-        n_rivals = len(self.paths)
-        if not constrained:
-            n_rivals = allowed.shape[1] ** self.n_answer_tokens
+        self.model = model
+        self.fields = fields
+        self.passes = passes_of(model)
+        tries = [field.trie for field in fields]
+        if constrained:
+            tokens = sorted(set().union(*(trie.columns for trie in tries)))
+            # Behind an answer's last step there is nothing to ask, but other answers.
+            alone = tries[0].paths if len(tries) == 1 else None
+            self._written = (
+                [alone]
+                if alone
+                else [[list(path[:-1]) for path in trie.whole] for trie in tries]
+            )
+            self._steps, allowed = _in_one_table(tries, tokens)
+        else:
+            tokens = list(range(n_columns(model)))
+            whole = [list(path) for path in tries[0].whole]
+            self._written = [whole]
+            steps = [[(0, t, d) for d, t in enumerate(path)] for path in whole]
+            self._steps, allowed = [_ragged(steps, 3)], np.ones((1, len(tokens)), bool)
+        # Tokens from the last prompt token on, at the most.
+        self.n_answer_tokens = sum(
+            len(field.header) + max(map(len, written))
+            for field, written in zip(fields, self._written, strict=True)
+        )
         # The mean loss of a model that knows nothing, in nats.
-        self.blind_loss = math.log(n_rivals)
+        self.blind_loss = sum(math.log(len(trie.whole)) for trie in tries)
+        if not constrained:
+            self.blind_loss = math.log(len(tokens)) * self.n_answer_tokens
         device = model.device
-        self._steps = torch.tensor(steps, device=device)
         self._barred = ~torch.tensor(allowed, device=device)
-        columns = torch.tensor(trie.columns, device=device)
+        columns = torch.tensor(tokens, dtype=torch.long, device=device)
         self._columns = columns if constrained else None
+
+    def examples(
+        self,
+        prompts: Sequence[list[int]],
+        answers: ArrayLike,
+        orders: NDArray[np.intp] | None = None,
+    ) -> tuple[list[list[int]], NDArray[np.intp]]:
+        """Return the tokens of sentences, and what `forward` asks behind which.
+
+        ``answers``, of shape (n_rows, n_fields), are those of each prompt; -1 leaves a
+        field out. ``orders``, of that shape, are the fields in the order of each
+        sentence. Tokens behind the last that is asked for are left out.
+        """
+        answers = np.reshape(answers, (len(prompts), len(self.fields)))
+        if orders is None:
+            orders = np.broadcast_to(np.arange(len(self.fields)), answers.shape)
+        tokens, steps = [], []
+        for prompt, own, order in zip(
+            prompts, answers.tolist(), orders.tolist(), strict=True
+        ):  # plain lists, which are faster one by one
+            sentence, asked = [*prompt], []
+            for number in order:
+                answer = own[number]
+                if answer < 0:
+                    continue
+                sentence += self.fields[number].header
+                before = len(sentence) - 1
+                for node, column, depth in self._steps[number][answer].tolist():
+                    if node >= 0:
+                        asked.append((node, column, before + depth))
+                sentence += self._written[number][answer]
+            n_read = asked[-1][2] + 1 if asked else len(sentence)
+            tokens.append(sentence[:n_read])
+            steps.append([(node, at, n_read - 1 - last) for node, at, last in asked])
+        return tokens, _ragged(steps, 3)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        steps: Tensor,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """Return the score of each row's own answers, of shape (batch,).
+
+        ``input_ids`` and ``steps``, (batch, n_steps, 3), are `examples`: the node of
+        each step, the column of the token that follows there, and how many tokens
+        stand behind it; the rows are padded on the left. ``start``, of shape
+        (1, n_shared), are tokens that stand before each of them.
+        """
+        if start is None:
+            read = self.passes.read(input_ids, attention_mask, is_last=True)
+        else:
+            before = self.passes.read(start, torch.ones_like(start))
+            first = torch.zeros_like(input_ids[:, 0])
+            read = self.passes.read_on(before, first, input_ids, attention_mask)
+        hidden = read.hidden
+        node, token, behind = steps.unbind(-1)
+        is_step = node >= 0
+        position = (hidden.shape[1] - 1 - behind).clamp(0, hidden.shape[1] - 1)
+        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
+        log_prob = self._log_prob(hidden[rows, position], node.clamp(min=0))
+        own = log_prob.gather(-1, token.clamp(min=0)[..., None])[..., 0]
+        return torch.where(is_step, own, 0.0).sum(1)
+
+    def _log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
+        """Return the log-probability of each column at each hidden state's node.
+
+        ``hidden`` is (batch, n, width), ``node`` is (batch or 1, n); the result is
+        (batch, n, n_columns), with -inf where a token cannot follow.
+        """
+        is_whole = self.passes.manner.whole
+        logits = head_logits(self.model, hidden, self._columns, is_whole=is_whole)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)
+
+
+def _in_one_table(
+    tries: Sequence[Trie], tokens: list[int]
+) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
+    """Return the tries' steps and what can follow, with nodes numbered through.
+
+    Their columns become those of the given tokens.
+    """
+    at = {token: i for i, token in enumerate(tokens)}
+    n_nodes = 0
+    steps, allowed = [], []
+    for trie in tries:
+        columns = np.array([at[token] for token in trie.columns], np.intp)
+        own = trie.steps.copy()
+        is_step = own[..., 0] >= 0
+        own[is_step, 0] += n_nodes
+        own[is_step, 1] = columns[own[is_step, 1]]
+        follows = np.zeros((len(trie.nodes), len(tokens)), bool)
+        follows[:, columns] = trie.allowed
+        steps.append(own)
+        allowed.append(follows)
+        n_nodes += len(trie.nodes)
+    return steps, np.concatenate(allowed)
+
+
+class AnswerScorer(SentenceScorer):
+    """Scores the answers of one trie behind prompts."""
+
+    def __init__(self, model: Any, trie: Trie, *, constrained: bool = True) -> None:
+        super().__init__(model, [Field([], trie)], constrained=constrained)
+        self.trie = trie
+        device = model.device
         self._number = {node: i for i, node in enumerate(trie.nodes)}
         # For each node the answers that pass it, and the column that each goes on with.
         self._passing = []
@@ -164,36 +299,6 @@ class AnswerScorer(nn.Module):
                     torch.tensor(columns, device=device),
                 )
             )
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        answer: Tensor,
-        start: Tensor | None = None,
-    ) -> Tensor:
-        """Return the score of each row's own answer, of shape (batch,).
-
-        ``input_ids`` are prompts, each followed by its answer's path but for the last
-        token, padded on the left. ``start``, of shape (1, n_shared), are tokens that
-        stand before each of them.
-        """
-        if start is None:
-            read = self.passes.read(input_ids, attention_mask, is_last=True)
-        else:
-            before = self.passes.read(start, torch.ones_like(start))
-            first = torch.zeros_like(input_ids[:, 0])
-            read = self.passes.read_on(before, first, input_ids, attention_mask)
-        hidden = read.hidden
-        steps = self._steps[answer]  # (batch, n_steps, 3)
-        node, token, depth = steps.unbind(-1)
-        is_step = node >= 0
-        last = torch.where(is_step, depth, -1).amax(1, keepdim=True)
-        position = (hidden.shape[1] - 1 - last + depth).clamp(min=0)
-        rows = torch.arange(len(hidden), device=hidden.device)[:, None]
-        log_prob = self._log_prob(hidden[rows, position], node.clamp(min=0))
-        own = log_prob.gather(-1, token.clamp(min=0)[..., None])[..., 0]
-        return torch.where(is_step, own, 0.0).sum(1)
 
     def score_all(
         self, input_ids: Tensor, attention_mask: Tensor, start: Read | None = None
@@ -309,14 +414,3 @@ class AnswerScorer(nn.Module):
         index, answers, chosen = self._decided[numbers]
         log_prob = self._log_prob(hidden, index)
         scores[:, answers] += log_prob.flatten(1)[:, chosen]
-
-    def _log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
-        """Return the log-probability of each column at each hidden state's node.
-
-        ``hidden`` is (batch, n, width), ``node`` is (batch or 1, n); the result is
-        (batch, n, n_columns), with -inf where a token cannot follow.
-        """
-        is_whole = self.passes.manner.whole
-        logits = head_logits(self.model, hidden, self._columns, is_whole=is_whole)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)
