@@ -4,7 +4,13 @@ from liftlearn._decoder import LabelDecoder, NumberDecoder
 from liftlearn._displays import DensityDisplay, IntervalDisplay, TrainingDisplay
 from liftlearn._distribution import NumberDistribution
 from liftlearn._encoder import RowEncoder
-from liftlearn._estimators import LIFTClassifier, LIFTRegressor, load, neg_crps_scorer
+from liftlearn._estimators import (
+    LIFTClassifier,
+    LIFTDensity,
+    LIFTRegressor,
+    load,
+    neg_crps_scorer,
+)
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import Ensemble, LanguageModel
 
@@ -14,6 +20,7 @@ __all__ = [
     "FineTuner",
     "IntervalDisplay",
     "LIFTClassifier",
+    "LIFTDensity",
     "LIFTRegressor",
     "LabelDecoder",
     "LanguageModel",

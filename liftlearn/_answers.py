@@ -176,16 +176,26 @@ def scaled_grid(
     least, greatest = grid_span(y, low, high)
     if least == greatest:
         return _constant("00", least)
-    ends = np.array([least, greatest])
-    scale = Scale(ends, np.array([0.0, 1.0]))
+    scale = Scale(np.array([least, greatest]), np.array([0.0, 1.0]))
     if spacing != "uniform":
-        inner = fit_scale(y, weight, spacing)
-        inside = (inner.knots > least) & (inner.knots < greatest)
-        scale = Scale(
-            np.concatenate([ends[:1], inner.knots[inside], ends[1:]]),
-            np.concatenate([[0.0], inner.positions[inside], [1.0]]),
-        )
+        scale = spaced_scale(y, weight, least, greatest, spacing)
     return NumberAnswers(fixed_digits(2), scale, least, greatest, len(y))
+
+
+def spaced_scale(
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    least: float,
+    greatest: float,
+    spacing: str,
+) -> Scale:
+    """Return a scale from the least to the greatest number, spaced by `fit_scale`."""
+    inner = fit_scale(y, weight, spacing)
+    inside = (inner.knots > least) & (inner.knots < greatest)
+    return Scale(
+        np.concatenate([[least], inner.knots[inside], [greatest]]),
+        np.concatenate([[0.0], inner.positions[inside], [1.0]]),
+    )
 
 
 def _constant(text: str, number: float) -> NumberAnswers:
@@ -206,7 +216,7 @@ def plain_grid(
         return _constant(write_plain(np.array([least]), 6)[0], least)
     # Steps of a few float spacings or less would give several answers one text.
     spacing = float(np.spacing(max(abs(least), abs(greatest))))
-    step = _round_step(max((greatest - least) / _MOST_PLAIN, 16 * spacing))
+    step = round_step(max((greatest - least) / _MOST_PLAIN, 16 * spacing))
     if np.all(y == np.round(y)):
         step = max(step, 1.0)
     first, last = np.ceil(least / step - 1e-9), np.floor(greatest / step + 1e-9)
@@ -239,10 +249,10 @@ def grid_span(
     return least, greatest
 
 
-def _round_step(least: float) -> float:
+def round_step(least: float) -> float:
     """Return the smallest of 1, 2 and 5 times a power of ten that is no less.
 
-    >>> _round_step(0.03), _round_step(7.0)
+    >>> round_step(0.03), round_step(7.0)
     (0.05, 10.0)
     """
     power = 10.0 ** np.floor(np.log10(least))

@@ -53,13 +53,7 @@ class Corpus:
         Each row is met in proportion to its weight, as evenly as whole numbers allow;
         rows of equal weight once each.
         """
-        ends = np.cumsum(self.weight) * (len(self) / self.weight.sum())
-        # Weights that differ by rounding are equal: 0.1 + 0.2 is not 0.3.
-        are_equal = np.ptp(self.weight) <= _WEIGHT_ROUNDING * self.weight.max()
-        ticks = np.arange(len(self)) + (0.5 if are_equal else rng.uniform())
-        # Rounding must not move the last end across a whole number.
-        rows = np.searchsorted(ends, ticks).clip(max=len(self) - 1)
-        return rng.permutation(rows)
+        return drawn_rows(self.weight, rng)
 
     def write(
         self, rows: NDArray[np.intp], rng: RandomState, progress: float = 0.0
@@ -151,3 +145,15 @@ class Corpus:
             return self._plain(table)
         written: list[str] = unchecked(self.encoder.augment)(table, rng, progress)
         return written
+
+
+def drawn_rows(weight: NDArray[np.float64], rng: RandomState) -> NDArray[np.intp]:
+    """Return as many rows as there are weights, in random order, drawn by these."""
+    n_rows = len(weight)
+    ends = np.cumsum(weight) * (n_rows / weight.sum())
+    # Weights that differ by rounding are equal: 0.1 + 0.2 is not 0.3.
+    are_equal = np.ptp(weight) <= _WEIGHT_ROUNDING * weight.max()
+    ticks = np.arange(n_rows) + (0.5 if are_equal else rng.uniform())
+    # Rounding must not move the last end across a whole number.
+    rows = np.searchsorted(ends, ticks).clip(max=n_rows - 1)
+    return rng.permutation(rows)

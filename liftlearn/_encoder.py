@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,14 @@ from sklearn.base import TransformerMixin
 from liftlearn._cells import (
     UNSEEN,
     Augmentation,
+    CellWriter,
     Wording,
     fit_writer,
     warn_of_cuts,
     warn_of_unseen,
     way_of_writing,
 )
-from liftlearn._columns import learn_column
+from liftlearn._columns import Column, learn_column
 from liftlearn._numbers import row_shapes, write_codes
 from liftlearn._rules import (
     Part,
@@ -68,6 +69,17 @@ _STANDALONE = {
     "shuffle_columns": False,
     "text_length": None,
 }
+
+
+class ColumnWording(NamedTuple):
+    """How one column is written, where each cell is an answer of its own."""
+
+    name: Any  # the column's, for messages
+    column: Column
+    header: str  # what stands before a cell
+    ending: str  # and behind it
+    way: str
+    writer: CellWriter
 
 
 class RowEncoder(
@@ -394,6 +406,61 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             "1 writes each row as it is.",
         )
         return self._new_sentences(X, [None, *map(_rewording, range(1, n_wordings))])
+
+    def cells(self, X: pd.DataFrame) -> list[Any]:
+        """Return the cells of each column, in the one form of its kind.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_features)
+            A checked table with the columns seen in `fit`.
+
+        Returns
+        -------
+        cells : list
+            For each column floats, a ``DatetimeIndex`` or levels.
+
+        Raises
+        ------
+        ValueError
+            If a cell is not of its column's kind.
+        """
+        return self._cells(X)
+
+    def column_wordings(self) -> list[ColumnWording]:
+        """Return how each column is written, for rows whose cells are all answers.
+
+        Returns
+        -------
+        wordings : list of ColumnWording
+            One for each column.
+
+        Raises
+        ------
+        ValueError
+            If a row is not written cell by cell, each with its column's name or code.
+        """
+        template, columns, numbers = self.template, self.columns_, self.numbers_
+        if template is not None or columns == "none" or numbers == "row":
+            raise ValueError(
+                "Where each cell is an answer, its column's name or code must stand "
+                "before it, and no other cells may change how it is written, but "
+                f"template={template!r}, columns={columns!r}, numbers={numbers!r}. "
+                'Set RowEncoder(template=None, columns="names" or "index", '
+                'numbers="plain" or "scaled").'
+            )
+        says, ending = ("", "") if columns == "index" else (" is", ",")
+        return [
+            ColumnWording(name, column, f"{label}{says}", ending, way, writer)
+            for name, column, label, way, writer in zip(
+                self.column_kinds_,
+                self._columns,
+                self._labels,
+                self._ways,
+                self._writers,
+                strict=True,
+            )
+        ]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -111,6 +111,8 @@ _REPEAT_TOKENS = _Tokens(1e5, 1e6, 6e6)
 _GRID_TOKENS = _Tokens(2.5e5, 1e6, 1e6)
 _MEMBER_TOKENS = _Tokens(7e5, 2.5e6, 9e6)
 _RATE, _MASKED_RATE = 1e-3, 2e-3
+# Of whole rows: most epochs, fewest steps, and the tokens that more of them may read.
+_WHOLE_EPOCHS, _WHOLE_STEPS, _WHOLE_TOKENS = 100, 300, 1.5e6
 # The most members, and the fewest rows for several.
 _MEMBERS, _MEMBER_ROWS = 3, 20
 # The share of rows held out, and how many are enough for a temperature.
@@ -174,12 +176,15 @@ class TrainingRows(NamedTuple):
     n_rows: int
     n_answers: int
     are_numbers: bool
+    are_whole: bool  # whether every cell is an answer
     has_dropout: bool  # whether training leaves out cells
     n_tokens: float  # of a row's prompt, on average
 
 
 def epochs_by_table(rows: TrainingRows, rows_a_step: int) -> int:
     """Return the most epochs."""
+    if rows.are_whole:
+        return max(_WHOLE_EPOCHS, math.ceil(_WHOLE_STEPS * rows_a_step / rows.n_rows))
     if rows.has_dropout:
         return _MASKED_EPOCHS
     if rows.are_numbers:
@@ -193,6 +198,8 @@ def steps_by_table(rows: TrainingRows, rows_a_step: int) -> int:
     """Return the most optimizer steps."""
     epoch = rows.n_rows / rows_a_step
     step_tokens = rows_a_step * rows.n_tokens
+    if rows.are_whole:
+        return math.ceil(max(_WHOLE_STEPS, _WHOLE_TOKENS / step_tokens))
     n_times = 2 if rows.has_dropout else 1
     if rows.are_numbers:
         n_fine = _STEPS * math.log10(rows.n_answers)

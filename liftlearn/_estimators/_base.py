@@ -60,14 +60,110 @@ from liftlearn._validation import (
 )
 
 # The estimators by the names that stand in saved folders; each module adds its own.
-ESTIMATORS: dict[str, type[LIFT]] = {}
+ESTIMATORS: dict[str, type[Parted]] = {}
 
 
-class LIFT(BaseEstimator):
-    """What the classifier and the regressor share: the way from a table to a model."""
+class Parted(BaseEstimator):
+    """An estimator of parts, which are parameters: each None, or an instance."""
 
     _parts: ClassVar[dict[str, type[Part]]]
     _task: ClassVar[str]
+    # What parts prefer where the model prefers nothing else.
+    _usual: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the estimator and of its parts.
+
+        A parameter of a part that is None, as in ``finetuner__learning_rate``, makes
+        the default part first.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : estimator
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the estimator or the part has no parameter of that name.
+        """
+        for name, part in self._parts.items():
+            is_reached = any(key.startswith(f"{name}__") for key in params)
+            chosen = params.get(name, getattr(self, name))
+            if is_reached and chosen is None:
+                params[name] = part()
+            elif is_reached and not hasattr(type(chosen), "set_params"):
+                raise ValueError(
+                    f"{name}={chosen!r} has no parameters to set. Give an instance of "
+                    f"{part.__name__}."
+                )
+        super().set_params(**params)
+        return self
+
+    def save(self, folder: str | PathLike[str], *, merged: bool = False) -> None:
+        """Save the fitted estimator as a folder, which `liftlearn.load` reads.
+
+        The folder is also a language model's: given as ``model``, it is where another
+        fit starts from. A ``random_state`` that is an instance is saved as it stands,
+        and comes back as a new instance that draws the same numbers.
+
+        Parameters
+        ----------
+        folder : str or PathLike
+            A folder that is new, empty but for hidden files, or of an earlier save,
+            whose files are then replaced. It gets safetensors weights, the tokenizer's
+            files and ``liftlearn.json`` with all else that was learnt, and the sha256
+            of every file.
+        merged : bool, default=False
+            Whether an adapter is added to the weights of its base model, which are
+            then saved whole. Else the adapter is saved alone, a few MB, and its base
+            must stay where it is, or be named to `liftlearn.load`. Predictions of a
+            merged model are equal but for rounding.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If a part or a parameter is of a type that liftlearn does not know, such as
+            a user's own.
+        ValueError
+            If it holds what could not be loaded again, or a newer liftlearn saved
+            what is in the folder.
+        FileExistsError
+            If the folder holds something else.
+        """
+        check_is_fitted(self, "language_model_")
+        save_fitted(self, folder, ESTIMATORS, merged=merged)
+
+    def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
+        """Return copies of the parts, which know what the model prefers."""
+        preferences = pretrained.preferences.get(self._task, {})
+        chosen = []
+        for name, default in self._parts.items():
+            given = getattr(self, name)
+            part: Any = default() if given is None else clone(given, safe=False)
+            if isinstance(part, default):
+                usual = self._usual.get(name, {})
+                part._prefer(usual | preferences.get(name, {}))
+            chosen.append(part)
+        return chosen
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+class LIFT(Parted):
+    """What the classifier and the regressor share: the way from a table to a model."""
 
     encoder_: Encoder
     finetuner_: Tuner
@@ -149,9 +245,9 @@ class LIFT(BaseEstimator):
         table = check_table(self, X, reset=True)
         target = self._checked_target(y, table)
         weight = self._checked_weight(sample_weight, table, target)
-        rng = _stream(self.random_state)
+        rng = fit_stream(self.random_state)
         share_stream(rng, self.device)
-        rows, weight = _distinct_rows(table, target, weight)
+        rows, weight = distinct_rows(table, target, weight)
         table, target = table.iloc[rows], target[rows]
         model = self._chosen_model(table, target)
         pretrained = LanguageModel.load(model, device=self.device)
@@ -201,76 +297,6 @@ class LIFT(BaseEstimator):
         if held_out and isinstance(self.decoder_, CalibratedDecoder):
             self.decoder_.calibrate(held_out)
         return self
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of the estimator and of its parts.
-
-        A parameter of a part that is None, as in ``finetuner__learning_rate``, makes
-        the default part first.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values.
-
-        Returns
-        -------
-        self : estimator
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If the estimator or the part has no parameter of that name.
-        """
-        for name, part in self._parts.items():
-            is_reached = any(key.startswith(f"{name}__") for key in params)
-            chosen = params.get(name, getattr(self, name))
-            if is_reached and chosen is None:
-                params[name] = part()
-            elif is_reached and not hasattr(type(chosen), "set_params"):
-                raise ValueError(
-                    f"{name}={chosen!r} has no parameters to set. Give an instance of "
-                    f"{part.__name__}."
-                )
-        super().set_params(**params)
-        return self
-
-    def save(self, folder: str | PathLike[str], *, merged: bool = False) -> None:
-        """Save the fitted estimator as a folder, which `liftlearn.load` reads.
-
-        The folder is also a language model's: given as ``model``, it is where another
-        fit starts from. A ``random_state`` that is an instance is saved as it stands,
-        and comes back as a new instance that draws the same numbers.
-
-        Parameters
-        ----------
-        folder : str or PathLike
-            A folder that is new, empty but for hidden files, or of an earlier save,
-            whose files are then replaced. It gets safetensors weights, the tokenizer's
-            files and ``liftlearn.json`` with all else that was learnt, and the sha256
-            of every file.
-        merged : bool, default=False
-            Whether an adapter is added to the weights of its base model, which are
-            then saved whole. Else the adapter is saved alone, a few MB, and its base
-            must stay where it is, or be named to `liftlearn.load`. Predictions of a
-            merged model are equal but for rounding.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        TypeError
-            If a part or a parameter is of a type that liftlearn does not know, such as
-            a user's own.
-        ValueError
-            If it holds what could not be loaded again, or a newer liftlearn saved
-            what is in the folder.
-        FileExistsError
-            If the folder holds something else.
-        """
-        check_is_fitted(self, "language_model_")
-        save_fitted(self, folder, ESTIMATORS, merged=merged)
 
     def sample_y(
         self,
@@ -386,18 +412,6 @@ class LIFT(BaseEstimator):
         """Return whether a table is better read in context than learnt."""
         return False
 
-    def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
-        """Return copies of the parts, which know what the model prefers."""
-        preferences = pretrained.preferences.get(self._task, {})
-        chosen = []
-        for name, default in self._parts.items():
-            given = getattr(self, name)
-            part: Any = default() if given is None else clone(given, safe=False)
-            if isinstance(part, default):
-                part._prefer(preferences.get(name, {}))
-            chosen.append(part)
-        return chosen
-
     def _chosen_shots(
         self,
         pretrained: LanguageModel,
@@ -510,13 +524,6 @@ class LIFT(BaseEstimator):
         ended = with_endings(self.decoder_.answers_.texts, self.context_.separator)
         return lm.too_long(prompts, max(map(len, lm.trie(ended).whole)))
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.string = True
-        tags.input_tags.categorical = True
-        return tags
-
 
 def is_default(part: Any, default: type[Part]) -> bool:
     """Return whether a part has nothing but its default parameters."""
@@ -560,13 +567,13 @@ def conformal_quantile(scores: NDArray[np.float64], coverage: float) -> float:
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0
 
 
-def _stream(random_state: Any) -> RandomState:
+def fit_stream(random_state: Any) -> RandomState:
     """Return the stream of a fit; None takes one seed from numpy's global stream."""
     stream = check_random_state(random_state)
     return RandomState(stream.randint(2**31)) if random_state is None else stream
 
 
-def _distinct_rows(
+def distinct_rows(
     table: pd.DataFrame, target: NDArray[Any], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return where each distinct row and target stands first, sorted, and its weight.

@@ -50,14 +50,19 @@ def describe_fit(
     cells = [repr((str(column.dtype), column.tolist())) for column in columns]
     # Written with a stream of its own, so that jitter, dither and order count, too.
     rows = np.arange(min(len(corpus), _N_SENTENCES))
-    sentences, answers = corpus.write(rows, RandomState(0))
+    sentences, *answers = corpus.write(rows, RandomState(0))
+    texts = [text for _, texts in corpus.fields for text in texts]
     return {
         "checkpoint format": _CHECKPOINT_FORMAT,
         "rows, targets or weights": _digest(
-            [*cells, repr(corpus.target.tolist()), repr(corpus.weight.tolist())]
+            [
+                *cells,
+                repr(np.asarray(corpus.target).tolist()),
+                repr(corpus.weight.tolist()),
+            ]
         ),
         "wording": _digest(
-            [*sentences, *corpus.answer_texts, repr(np.asarray(answers).tolist())]
+            [*sentences, *texts, *(repr(each.tolist()) for each in answers)]
         ),
         "base model": _digest(
             [repr(lm.prompt_tokens(sentences)), *_contents(lm.model.state_dict())]

@@ -60,8 +60,9 @@ def split(corpus: Corpus, share: float, rng: RandomState) -> tuple[Corpus, Corpu
             "so that none is left to learn from. Give more rows, lower "
             "validation_fraction, or set FineTuner(early_stopping=False, n_models=1)."
         )
-    target, classes = corpus.target[rows], None
+    classes = None
     if isinstance(corpus.answers, LabelAnswers):
+        target = corpus.target[rows]
         counts = np.unique(target, return_counts=True)[1]
         if counts.min() >= 2 and min(n_seen, n_held_out) >= len(counts):
             classes = target

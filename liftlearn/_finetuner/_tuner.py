@@ -558,20 +558,29 @@ def is_much_better(metric: float, other: float) -> bool:
 def _training_rows(lm: LanguageModel, corpus: Corpus) -> TrainingRows:
     """Return what the rules ask of the rows to learn from."""
     n_some = min(len(corpus), _MOST_MEASURED)
-    some = corpus.part(np.arange(n_some), corpus.weight[:n_some])
-    prompts = lm.prompt_tokens(some.prompts())
+    fields = lm.fields(corpus.fields)
+    if len(fields) > 1 or corpus.answers is None:
+        # Of a cell, any text is as good as another.
+        n_tokens: float = sum(
+            len(field.header) + len(field.trie.whole[0]) - 1 for field in fields
+        )
+    else:
+        some = corpus.part(np.arange(n_some), corpus.weight[:n_some])
+        prompts = lm.prompt_tokens(some.prompts())
+        n_tokens = sum(map(len, prompts)) / n_some
     return TrainingRows(
         n_rows=len(corpus),
-        n_answers=len(corpus.answers.texts),
+        n_answers=len(fields[0].trie.whole),
         are_numbers=isinstance(corpus.answers, NumberAnswers),
+        are_whole=corpus.answers is None,
         has_dropout=_has_dropout(corpus),
-        n_tokens=sum(map(len, prompts)) / n_some,
+        n_tokens=n_tokens,
     )
 
 
 def _has_dropout(corpus: Corpus) -> bool:
     """Return whether training leaves out cells at random."""
-    return bool(getattr(corpus.encoder, "cell_dropout_", 0.0))
+    return bool(getattr(getattr(corpus, "encoder", None), "cell_dropout_", 0.0))
 
 
 def _has_bf16(device: torch.device) -> bool:

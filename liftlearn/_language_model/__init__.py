@@ -11,6 +11,7 @@ from liftlearn._language_model._model import LanguageModel
 from liftlearn._language_model._preferences import TASKS
 from liftlearn._language_model._pretrained import READER
 from liftlearn._language_model._scorer import AnswerScorer, Field, SentenceScorer, Trie
+from liftlearn._language_model._sentences import Sentences
 from liftlearn._language_model._surroundings import plain_torch
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Field",
     "LanguageModel",
     "SentenceScorer",
+    "Sentences",
     "Trie",
     "adapter_config",
     "adapter_parameters",

@@ -27,7 +27,13 @@ from liftlearn._language_model._pretrained import (
     no_bars,
     ready_to_score,
 )
-from liftlearn._language_model._scorer import AnswerScorer, Field, Trie
+from liftlearn._language_model._scorer import (
+    AnswerScorer,
+    Field,
+    SentenceScorer,
+    Trie,
+)
+from liftlearn._language_model._sentences import Sentences
 from liftlearn._language_model._surroundings import in_plain_torch
 from liftlearn._validation import Interval, check_number
 
@@ -628,6 +634,32 @@ class LanguageModel:
             Field(tokens if header else [], self.trie(answers))
             for tokens, (header, answers) in zip(headers, fields, strict=True)
         ]
+
+    def sentences(
+        self, prompt: str, fields: Sequence[tuple[str, Sequence[str]]]
+    ) -> Sentences:
+        """Return what tells of sentences with several answers.
+
+        Parameters
+        ----------
+        prompt : str
+            What all of them begin with.
+        fields : sequence of pairs
+            As for `fields`.
+
+        Returns
+        -------
+        sentences : Sentences
+            It reads the model's weights as they are.
+
+        Raises
+        ------
+        ValueError
+            As for `trie`, or if the longest sentence is longer than the model can read.
+        """
+        scorer = SentenceScorer(self.model, self.fields(fields))
+        [tokens] = self.prompt_tokens([prompt], scorer.n_answer_tokens)
+        return Sentences(scorer, tokens, self.padded)
 
     def _answer_tokens(self, answers: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each answer as it stands in running text.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,6 +126,14 @@ class Field(NamedTuple):
     trie: Trie
 
 
+class Move(NamedTuple):
+    """What follows where one token was taken at a node."""
+
+    tokens: list[int]  # that token, and those that are certain behind it
+    node: int  # the next one; -1 where an answer is complete
+    answer: int  # one of those that this leads to
+
+
 class SentenceScorer(nn.Module):
     """Scores sentences of several answers: what training maximises.
 
@@ -213,6 +221,26 @@ class SentenceScorer(nn.Module):
             steps.append([(node, at, n_read - 1 - last) for node, at, last in asked])
         return tokens, _ragged(steps, 3)
 
+    def tokens(self, field: int, answer: int) -> list[int]:
+        """Return the tokens of an answer, and of what stands before it."""
+        header, trie = self.fields[field]
+        return [*header, *trie.whole[answer][:-1]]
+
+    def first_node(self, field: int) -> int:
+        """Return the node behind a field's header and the trie's lead."""
+        return int(self._steps[field][0, 0, 0])
+
+    def moves(self, field: int) -> dict[tuple[int, int], Move]:
+        """Return what follows each column that can be taken at each node."""
+        whole = self.fields[field].trie.whole
+        moves = {}
+        for answer, own in enumerate(self._steps[field].tolist()):
+            steps = [*(step for step in own if step[0] >= 0), (-1, -1, -1)]
+            for (node, column, depth), (after, _, end) in pairwise(steps):
+                tokens = list(whole[answer][:-1][depth : end if end >= 0 else None])
+                moves[node, column] = Move(tokens, after, answer)
+        return moves
+
     def forward(
         self,
         input_ids: Tensor,
@@ -238,11 +266,11 @@ class SentenceScorer(nn.Module):
         is_step = node >= 0
         position = (hidden.shape[1] - 1 - behind).clamp(0, hidden.shape[1] - 1)
         rows = torch.arange(len(hidden), device=hidden.device)[:, None]
-        log_prob = self._log_prob(hidden[rows, position], node.clamp(min=0))
+        log_prob = self.log_prob(hidden[rows, position], node.clamp(min=0))
         own = log_prob.gather(-1, token.clamp(min=0)[..., None])[..., 0]
         return torch.where(is_step, own, 0.0).sum(1)
 
-    def _log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
+    def log_prob(self, hidden: Tensor, node: Tensor) -> Tensor:
         """Return the log-probability of each column at each hidden state's node.
 
         ``hidden`` is (batch, n, width), ``node`` is (batch or 1, n); the result is
@@ -412,5 +440,5 @@ class AnswerScorer(SentenceScorer):
             at = [k * n_columns + column for k, (_, column) in enumerate(passing)]
             self._decided[numbers] = index, answers, torch.cat(at)
         index, answers, chosen = self._decided[numbers]
-        log_prob = self._log_prob(hidden, index)
+        log_prob = self.log_prob(hidden, index)
         scores[:, answers] += log_prob.flatten(1)[:, chosen]
