@@ -24,6 +24,13 @@ from liftlearn._encoder import RowEncoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._numbers import Scale
 from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
+from liftlearn._whole_rows import (
+    ColumnType,
+    GridAnswers,
+    LevelAnswers,
+    RowColumn,
+    WholeRows,
+)
 
 # More wordings of a row than any use has: they are all written before one is read.
 _MOST_WORDINGS = 10_000
@@ -69,7 +76,19 @@ _LEARNT: dict[type, dict[str, Any]] = {
     FineTuner: {"history_": list[dict[str, Any]]},
 }
 # Classes whose annotations say what they hold.
-_ANNOTATED = (Scale, Context, Neighbours, NumberCells, TextCells, *WRITERS.values())
+_ANNOTATED = (
+    ColumnType,
+    Context,
+    GridAnswers,
+    LevelAnswers,
+    Neighbours,
+    NumberCells,
+    RowColumn,
+    Scale,
+    TextCells,
+    WholeRows,
+    *WRITERS.values(),
+)
 # What parts and estimators may have beside it, and beside their parameters and the
 # values in use of these.
 _MAY_HAVE: dict[str, Any] = {
@@ -79,6 +98,9 @@ _MAY_HAVE: dict[str, Any] = {
     "n_features_in_": int,
     "conformity_scores_": NDArray[np.float64],
     "context_": Context | None,
+    "rows_": WholeRows,
+    "orders_": NDArray[np.intp],
+    "target_": str | None,
     "n_steps_": int,
     "short_schedule_": bool,
 }
@@ -89,15 +111,20 @@ def check_learnt(estimator: Any) -> None:
     if not hasattr(estimator, "_parts"):
         raise TypeError(f"expected an estimator, found {type(estimator).__name__}")
     name = type(estimator).__name__
-    _check_names(estimator, {"n_shots_": int, "context_": Context}, name)
+    has_rows = "decoder" not in estimator._parts
+    own = ["rows_", "orders_", "target_"] if has_rows else ["n_shots_", "context_"]
+    _check_names(estimator, dict.fromkeys(own), name)
     for part, cls in estimator._parts.items():
         _check_type(getattr(estimator, f"{part}_"), cls, f"{name}.{part}_")
         _check_type(getattr(estimator, part), cls | None, f"{name}.{part}")
         _check_names(getattr(estimator, f"{part}_"), _LEARNT[cls], f"{name}.{part}_")
     _check_inside(estimator, name)
     _check_encoder(estimator)
-    _check_decoder(estimator)
-    _check_context(estimator)
+    if has_rows:
+        _check_rows(estimator)
+    else:
+        _check_decoder(estimator)
+        _check_context(estimator)
 
 
 def _check_inside(value: Any, where: str) -> None:
@@ -198,9 +225,11 @@ def _check_encoder(estimator: Any) -> None:
     encoder = estimator.encoder_
     n_columns, n_words = len(encoder._ways), len(encoder._labels)
     n_extra = len(encoder._writers) - n_columns  # the sizes of curves
-    names = getattr(estimator, "feature_names_in_", encoder._ways)
-    counts = {estimator.n_features_in_, encoder.n_features_in_, len(names)}
-    if counts != {n_columns}:
+    # A target may be one more column.
+    n_own = n_columns - (getattr(estimator, "target_", None) is not None)
+    names = getattr(estimator, "feature_names_in_", encoder._ways[:n_own])
+    counts = {estimator.n_features_in_, len(names)}
+    if counts != {n_own} or encoder.n_features_in_ != n_columns:
         raise ValueError(f"the encoder reads {n_columns} columns, not {counts}")
     if not 0 <= n_extra <= n_words - n_columns:
         raise ValueError(f"the encoder writes {n_extra} columns more than it reads")
@@ -250,6 +279,34 @@ def _check_decoder(estimator: Any) -> None:
     scores = getattr(estimator, "conformity_scores_", np.zeros(0))
     if np.ndim(scores) != 1 or not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("conformity_scores_ are not in [0, 1]")
+
+
+def _check_rows(estimator: Any) -> None:
+    """Check that whole rows can be written and made."""
+    columns, orders = estimator.rows_.columns, estimator.orders_
+    n_columns = len(columns)
+    if len(estimator.encoder_.column_wordings()) != n_columns:
+        raise ValueError(f"rows have {n_columns} columns, but the encoder has others")
+    if orders.ndim != 2 or not len(orders) or orders.shape[1] != n_columns:
+        raise ValueError("the orders are not of the columns")
+    if (np.sort(orders, axis=1) != np.arange(n_columns)).any():
+        raise ValueError("an order leaves out a column")
+    for column in columns:
+        answers, texts = column.answers, column.texts
+        if not texts or len({*texts}) < len(texts):
+            raise ValueError("the answers of a column are none, or not distinct")
+        if isinstance(answers, LevelAnswers):
+            is_right = answers.levels.shape == (len(answers.texts),)
+        else:
+            rooms, unit = answers.rooms, answers.unit
+            is_right = answers.answers.numbers.shape == (len(answers.texts),)
+            is_right &= rooms.shape == (len(answers.texts) + 1,)
+            is_right &= bool(np.isfinite(rooms).all()) and (np.diff(rooms) >= 0).all()
+            is_right &= unit is None or (np.isfinite(unit) and unit > 0)
+        if not is_right:
+            raise ValueError("the answers of a column don't fit together")
+    first = np.zeros((1, n_columns), np.intp)
+    estimator.rows_.table(first, np.zeros(first.shape))
 
 
 def _check_context(estimator: Any) -> None:

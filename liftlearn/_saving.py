@@ -45,6 +45,13 @@ from liftlearn._language_model import (
 from liftlearn._learnt import check_learnt
 from liftlearn._numbers import Scale
 from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
+from liftlearn._whole_rows import (
+    ColumnType,
+    GridAnswers,
+    LevelAnswers,
+    RowColumn,
+    WholeRows,
+)
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
 _FORMAT = 5
@@ -83,17 +90,22 @@ _UNREADABLE = (
 
 # What an estimator is made of, by the names that stand in saved files.
 _PARTS: dict[str, type] = {
+    "ColumnType": ColumnType,
     "Context": Context,
     "FineTuner": FineTuner,
+    "GridAnswers": GridAnswers,
     "LabelAnswers": LabelAnswers,
     "LabelDecoder": LabelDecoder,
+    "LevelAnswers": LevelAnswers,
     "NumberAnswers": NumberAnswers,
     "Neighbours": Neighbours,
     "NumberCells": NumberCells,
     "NumberDecoder": NumberDecoder,
+    "RowColumn": RowColumn,
     "RowEncoder": RowEncoder,
     "Scale": Scale,
     "TextCells": TextCells,
+    "WholeRows": WholeRows,
     **WRITERS,
 }
 
@@ -165,7 +177,7 @@ def load_fitted(
             local_files_only=base is None,
         )
     for member in getattr(lm, "members", [lm]):
-        member.trie(estimator.decoder_.answers_.texts)  # raises where they are alike
+        member.fields(estimator._fields)  # raises where two are alike
     return estimator
 
 

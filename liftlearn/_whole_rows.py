@@ -21,6 +21,7 @@ from liftlearn._cells import UNSEEN
 from liftlearn._corpus import drawn_rows
 from liftlearn._encoder import ColumnWording, RowEncoder
 from liftlearn._numbers import Scale, write_plain, write_scaled
+from liftlearn._tables import names_of
 
 # What stands for a cell: that of a missing one or one that is not known, which the
 # sentence leaves out; and that of a level that `fit` never met.
@@ -169,15 +170,14 @@ class RowColumn:
         return len(self.answers.texts)
 
 
+@dataclass(frozen=True, eq=False)
 class WholeRows:
     """What the rows of a table are: their columns, and how these are written.
 
-    Made by `fit`; indices have the shape (n_rows, n_columns).
+    Indices have the shape (n_rows, n_columns).
     """
 
-    def __init__(self, encoder: RowEncoder, columns: list[RowColumn]) -> None:
-        self._encoder = encoder
-        self.columns = columns
+    columns: list[RowColumn]
 
     @classmethod
     def fit(
@@ -193,23 +193,17 @@ class WholeRows:
         can't be answered raises ValueError.
         """
         columns = []
-        cells = encoder.cells(table)
+        names, cells = names_of(table), encoder.cells(table)
         for i, wording in enumerate(encoder.column_wordings()):
             answers, missing = _answers_of(
                 wording, encoder, table.iloc[:, i], cells[i], weight
             )
-            kind, zone = wording.column.kind, wording.column.zone
+            column = ColumnType.of(wording.column.kind, wording.column.zone, dtypes[i])
+            header, ending = wording.header, wording.ending
             columns.append(
-                RowColumn(
-                    table.columns[i],
-                    ColumnType.of(kind, zone, dtypes[i]),
-                    wording.header,
-                    wording.ending,
-                    answers,
-                    missing,
-                )
+                RowColumn(names[i], column, header, ending, answers, missing)
             )
-        return cls(encoder, columns)
+        return cls(columns)
 
     @property
     def fields(self) -> list[tuple[str, list[str]]]:
@@ -217,7 +211,10 @@ class WholeRows:
         return [(column.header, column.texts) for column in self.columns]
 
     def indices(
-        self, table: pd.DataFrame, rng: RandomState | None = None
+        self,
+        encoder: RowEncoder,
+        table: pd.DataFrame,
+        rng: RandomState | None = None,
     ) -> NDArray[np.intp]:
         """Return the answers of a table's cells; numbers are dithered with ``rng``.
 
@@ -225,8 +222,8 @@ class WholeRows:
         level that was not met is `UNMET`.
         """
         index = np.empty(table.shape, np.intp)
-        wordings = self._encoder.column_wordings()
-        for i, cells in enumerate(self._encoder.cells(table)):
+        wordings = encoder.column_wordings()
+        for i, cells in enumerate(encoder.cells(table)):
             column = self.columns[i]
             if isinstance(column.answers, LevelAnswers):
                 written = wordings[i].writer.write(cells, None)
@@ -293,7 +290,7 @@ class RowCorpus:
     """
 
     rows: WholeRows
-    prompt: str
+    encoder: RowEncoder
     table: pd.DataFrame  # checked
     weight: NDArray[np.float64]
     # Whether each sentence has its columns in an order of its own.
@@ -316,11 +313,11 @@ class RowCorpus:
 
         Numbers are dithered afresh.
         """
-        index = self.rows.indices(self.table.iloc[rows], rng)
+        index = self.rows.indices(self.encoder, self.table.iloc[rows], rng)
         order = np.broadcast_to(np.arange(index.shape[1]), index.shape)
         if self.shuffles:
             order = rng.uniform(size=index.shape).argsort(axis=1)
-        return [self.prompt] * len(rows), index, order
+        return [self.encoder.task or ""] * len(rows), index, order
 
     @property
     def fields(self) -> list[tuple[str, list[str]]]:
@@ -360,7 +357,8 @@ def as_numbers(cells: Any) -> NDArray[np.float64]:
     if not isinstance(cells, pd.DatetimeIndex):
         return np.asarray(cells, np.float64)
     seconds = (cells - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
-    return seconds.to_numpy(np.float64)
+    numbers: NDArray[np.float64] = seconds.to_numpy(np.float64)
+    return numbers
 
 
 def _answers_of(

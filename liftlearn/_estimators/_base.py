@@ -154,6 +154,11 @@ class Parted(BaseEstimator):
             chosen.append(part)
         return chosen
 
+    @property
+    def _fields(self) -> list[tuple[str, list[str]]]:
+        """What a sentence asks of the model, as `LanguageModel.fields` takes it."""
+        raise NotImplementedError
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -374,6 +379,10 @@ class LIFT(Parted):
         target = self._checked_target(y, table)
         self.conformity_scores_ = self._conformity(table, target)
         return self
+
+    @property
+    def _fields(self) -> list[tuple[str, list[str]]]:
+        return [("", self.decoder_.answers_.texts)]
 
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         raise NotImplementedError

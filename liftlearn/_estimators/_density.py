@@ -209,7 +209,7 @@ class LIFTDensity(DensityMixin, Parted):
         self.rows_ = WholeRows.fit(self.encoder_, table, dtypes, weight)
         shuffles = bool(self.encoder_.shuffle_columns_)
         self.orders_ = _orders(table.shape[1], rng) if shuffles else _table_order(table)
-        corpus = RowCorpus(self.rows_, encoder.task or "", table, weight, shuffles)
+        corpus = RowCorpus(self.rows_, self.encoder_, table, weight, shuffles)
         self._sentences(pretrained)  # raises where a row is too long to be read
         # 3. The members learn it.
         tuned = self.finetuner_.finetune(
@@ -265,11 +265,11 @@ class LIFTDensity(DensityMixin, Parted):
             "1 draws as the model says.",
         )
         rng = check_random_state(random_state)
-        index = np.full((n_samples, len(self.rows_.columns)), UNKNOWN)
-        if given is not None:
-            index[:] = self._known(self._given(given, n_samples))
-        drawn = self._drawn(index, rng, temperature, missing=True)
-        return self.rows_.table(drawn, rng.uniform(size=drawn.shape))
+        table = self._given({} if given is None else given, n_samples)
+        known = self._known(table)
+        drawn = self._drawn(known, rng, temperature, missing=True)
+        made = self.rows_.table(drawn, rng.uniform(size=drawn.shape))
+        return self._with_known(made, table, known != UNKNOWN)
 
     def impute(
         self, X: Any, *, n_draws: int | None = None, random_state: Any = None
@@ -354,7 +354,7 @@ class LIFTDensity(DensityMixin, Parted):
         """
         check_is_fitted(self)
         table = self._table(X, y)
-        index = self.rows_.indices(table)
+        index = self.rows_.indices(self.encoder_, table)
         if self.target_ is not None and table.iloc[:, -1].isna().all():
             index[:, -1] = UNKNOWN
         is_unmet = (index == UNMET).any(axis=1)
@@ -430,6 +430,10 @@ class LIFTDensity(DensityMixin, Parted):
         )
 
     @property
+    def _fields(self) -> list[tuple[str, list[str]]]:
+        return self.rows_.fields
+
+    @property
     def _members(self) -> Sequence[LanguageModel]:
         lm = self.language_model_
         return lm.members if isinstance(lm, Ensemble) else (lm,)
@@ -448,7 +452,7 @@ class LIFTDensity(DensityMixin, Parted):
 
     def _metric(self, lm: LanguageModel, rows: RowCorpus) -> float:
         """Return the mean log-probability of rows."""
-        index = self.rows_.indices(rows.table)
+        index = self.rows_.indices(self.encoder_, rows.table)
         sentences = self._sentences(lm)
         scores = [sentences.score(index, order) for order in self.orders_]
         mean = logsumexp(scores, axis=0, b=1 / len(scores))
@@ -495,7 +499,7 @@ class LIFTDensity(DensityMixin, Parted):
 
     def _known(self, table: pd.DataFrame) -> NDArray[np.intp]:
         """Return the answers of a table's known cells; missing ones are not known."""
-        index = self.rows_.indices(table)
+        index = self.rows_.indices(self.encoder_, table)
         index[table.isna().to_numpy()] = UNKNOWN
         self._check_beginnings(index)
         unmet = np.argwhere(index == UNMET)
@@ -533,6 +537,24 @@ class LIFTDensity(DensityMixin, Parted):
         frame = pd.concat(whole, axis=1)
         frame.columns = pd.Index(names, tupleize_cols=False)
         return check_table(self.encoder_, frame, reset=False)
+
+    def _with_known(
+        self, made: pd.DataFrame, table: pd.DataFrame, known: NDArray[np.bool_]
+    ) -> pd.DataFrame:
+        """Return drawn rows with the cells that were given as they were given."""
+        columns = [made.iloc[:, i] for i in range(made.shape[1])]
+        for i in np.flatnonzero(known.any(axis=0)):
+            rows = np.flatnonzero(known[:, i])
+            given = table.iloc[rows, i].tolist()
+            own = pd.Series(given, dtype=object).astype(made.dtypes.iloc[i])
+            if not (own == pd.Series(given, own.index)).all():
+                raise ValueError(
+                    f"given holds {given[0]!r} in column {made.columns[i]!r}, whose "
+                    f"type is {made.dtypes.iloc[i]}. Give a value of that type."
+                )
+            columns[i] = columns[i].copy()
+            columns[i].iloc[rows] = own.to_numpy()
+        return pd.concat(columns, axis=1).set_axis(made.columns, axis=1)
 
     def _table(self, X: Any, y: Any = None) -> pd.DataFrame:
         """Return a checked table with the target's column, missing where not given."""

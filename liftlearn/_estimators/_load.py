@@ -6,6 +6,7 @@ from os import PathLike
 
 from liftlearn._estimators._base import ESTIMATORS
 from liftlearn._estimators._classifier import LIFTClassifier
+from liftlearn._estimators._density import LIFTDensity
 from liftlearn._estimators._regressor import LIFTRegressor
 from liftlearn._saving import load_fitted
 
@@ -15,7 +16,7 @@ def load(
     *,
     base: str | PathLike[str] | None = None,
     device: str | None = None,
-) -> LIFTClassifier | LIFTRegressor:
+) -> LIFTClassifier | LIFTDensity | LIFTRegressor:
     """Load an estimator that was saved with its ``save`` method.
 
     The folder holds safetensors and JSON: nothing in it is executed. Every file is
@@ -38,7 +39,7 @@ def load(
 
     Returns
     -------
-    estimator : LIFTClassifier or LIFTRegressor
+    estimator : LIFTClassifier, LIFTRegressor or LIFTDensity
         The fitted estimator: parameters, attributes and predictions are those of the
         one that was saved.
 
@@ -68,7 +69,7 @@ def load(
     ...     load(folder).classes_
     array([0, 1, 2])
     """
-    estimator: LIFTClassifier | LIFTRegressor = load_fitted(
+    estimator: LIFTClassifier | LIFTDensity | LIFTRegressor = load_fitted(
         folder, device, ESTIMATORS, base=base
     )
     return estimator
