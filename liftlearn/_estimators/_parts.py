@@ -20,6 +20,7 @@ from liftlearn._decoder import Prompts, Scorer, Scorers
 from liftlearn._distribution import NumberDistribution
 from liftlearn._finetuner import Member, Metric
 from liftlearn._validation import unchecked
+from liftlearn._whole_rows import RowCorpus
 
 
 class Encoder(Protocol):
@@ -166,7 +167,7 @@ def members_of(finetuner: Tuner, tuned: Any) -> list[Member]:
 
 def _is_member(pair: Any) -> bool:
     match pair:
-        case (Scorer() as lm, Corpus() | None):
+        case (Scorer() as lm, Corpus() | RowCorpus() | None):
             return not isinstance(lm, type)
     return False
 
