@@ -9,6 +9,7 @@ from liftlearn._estimators import (
     LIFTDensity,
     LIFTRegressor,
     load,
+    marginal_importance,
     neg_crps_scorer,
 )
 from liftlearn._finetuner import FineTuner
@@ -29,6 +30,7 @@ __all__ = [
     "RowEncoder",
     "TrainingDisplay",
     "load",
+    "marginal_importance",
     "neg_crps_scorer",
 ]
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from liftlearn._estimators._classifier import LIFTClassifier
 from liftlearn._estimators._density import LIFTDensity
+from liftlearn._estimators._inspection import marginal_importance
 from liftlearn._estimators._load import load
 from liftlearn._estimators._regressor import LIFTRegressor, neg_crps_scorer
 
@@ -10,5 +11,6 @@ __all__ = [
     "LIFTDensity",
     "LIFTRegressor",
     "load",
+    "marginal_importance",
     "neg_crps_scorer",
 ]
