@@ -100,7 +100,7 @@ _MAY_HAVE: dict[str, Any] = {
     "context_": Context | None,
     "rows_": WholeRows,
     "orders_": NDArray[np.intp],
-    "target_": str | None,
+    "target_": str | int | None,
     "n_steps_": int,
     "short_schedule_": bool,
 }

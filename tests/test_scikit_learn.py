@@ -38,6 +38,7 @@ from tiny import (
 from liftlearn import (
     FineTuner,
     LIFTClassifier,
+    LIFTDensity,
     LIFTRegressor,
     RowEncoder,
 )
@@ -68,7 +69,7 @@ def each_check(*estimators):
     return pytest.mark.parametrize(names, marked, **mark.kwargs)
 
 
-@each_check(LIFTClassifier(), LIFTRegressor())
+@each_check(LIFTClassifier(), LIFTDensity(), LIFTRegressor())
 def test_the_estimator_does_what_scikit_learn_expects(estimator, check, monkeypatch):
     # All else is the default: members, wording, temperature.
     n_steps = 48 if asks_what_is_learnt(check) else 3

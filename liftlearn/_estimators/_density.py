@@ -80,7 +80,7 @@ class LIFTDensity(DensityMixin, Parted):
     orders_ : ndarray of shape (n_orders, n_columns)
         The orders of the columns over which probabilities are averaged: eight drawn
         ones, or the table's own alone.
-    target_ : str or None
+    target_ : str, int or None
         The name of the column that ``y`` became.
 
     See Also
@@ -128,7 +128,7 @@ class LIFTDensity(DensityMixin, Parted):
     language_model_: LanguageModel | Ensemble
     rows_: WholeRows
     orders_: NDArray[np.intp]
-    target_: str | None
+    target_: str | int | None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, PathLike, None],
@@ -189,7 +189,7 @@ class LIFTDensity(DensityMixin, Parted):
         self.target_ = None
         if y is not None:
             column = _target_column(y, table)
-            self.target_ = str(column.name)
+            self.target_ = column.name
             dtypes.append(column.dtype)
             table = _with_column(table, column)
         weight = check_sample_weight(sample_weight, table)
@@ -373,13 +373,22 @@ class LIFTDensity(DensityMixin, Parted):
 
         Parameters
         ----------
-        X, y
+        X : dataframe or array-like of shape (n_samples, n_columns)
+            As for `score_samples`.
+        y : array-like of shape (n_samples,), default=None
             As for `score_samples`.
 
         Returns
         -------
         log_prob : float
             In nats.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the table is not like that of `fit`.
         """
         return float(self.score_samples(X, y).sum())
 
@@ -617,10 +626,14 @@ def _target_column(y: Any, table: pd.DataFrame) -> pd.Series:
     """Return a target as a column, under a name that no other column has."""
     column = y if isinstance(y, pd.Series) else pd.Series(column_or_1d(y))
     check_consistent_length(table, column)
+    column = column.reset_index(drop=True)
+    if not all(isinstance(name, str) for name in table.columns):
+        # Names are of one type.
+        return column.rename(table.shape[1])
     name = column.name if isinstance(column.name, str) and column.name else _TARGET
     while name in table.columns:
         name += "_"
-    return column.rename(name).reset_index(drop=True)
+    return column.rename(name)
 
 
 def _with_column(
