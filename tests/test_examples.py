@@ -67,6 +67,19 @@ def test_showing_and_training_are_compared_on_every_table(
         assert ways.count("3 nearest of all") == 1
 
 
+def test_digits_are_drawn_and_completed(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "digits.png"
+    arguments = ["--steps", "2", "--draws", "1", "--halves", "60", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["plot_digits.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "plot_digits.py"), run_name="__main__")
+
+    printed = capsys.readouterr().out
+    assert "drawn ones that are named right: " in printed
+    assert "completed: root mean squared error" in printed
+    assert out.stat().st_size > 10_000
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder of one small classification set and one split regression set."""
@@ -279,6 +292,27 @@ def test_the_uncertainty_benchmark_measures_every_method(folder, capsys, monkeyp
     covered = records[records["measure"] == "covered"]["value"]
     assert covered.between(0, 1).all()
     assert "ECE:" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_whole_rows_measures_draws_and_cells(
+    folder, capsys, monkeypatch
+):
+    monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 2)
+    out = folder / "out.csv"
+    arguments = [str(folder), "--sets", "one", "two", "--seeds", "0", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["rows.py", *arguments])
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+
+    runpy.run_path(str(EXAMPLES / "benchmarks/rows.py"), run_name="__main__")
+
+    draws, cells = (
+        pd.read_csv(folder / f"out_{part}.csv") for part in ("draws", "cells")
+    )
+    assert draws["auc"].between(0, 1).all()
+    assert draws["set"].tolist() == ["one", "two"]
+    rivals = ["liftlearn", "KNNImputer", "IterativeImputer", "simple"]
+    assert (cells[rivals] >= 0).all(axis=None)
+    assert "coverage" in capsys.readouterr().out
 
 
 PRETRAIN_BRIEFLY = """
