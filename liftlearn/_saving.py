@@ -47,7 +47,7 @@ from liftlearn._numbers import Scale
 from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
-_FORMAT = 5
+_FORMAT = 6
 _STATE = "liftlearn.json"
 _MOST_STATE = 64 * 2**20
 # The state's own digest stands at its end, so that it is compared before all else.
