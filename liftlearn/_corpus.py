@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, Self
@@ -27,6 +27,14 @@ class Answers(Protocol):
     def write(self, y: NDArray[Any], rng: RandomState | None) -> NDArray[np.intp]: ...
 
 
+class Scorer(Protocol):
+    """A language model, as far as a corpus asks it."""
+
+    def score(
+        self, prompts: Sequence[str], answers: Sequence[str]
+    ) -> NDArray[np.float64]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """What training reads: a table, its target and weights, and how to write them."""
@@ -43,6 +51,9 @@ class Corpus:
     # The rows that are shown: of held-out ones those that a member learns from. None
     # are the others of the same table.
     shown: Corpus | None = None
+    # Rows of the user's own to validate on; None leaves it to who trains to hold some
+    # out.
+    validation: Corpus | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -99,6 +110,15 @@ class Corpus:
         return replace(
             self, table=self.table.iloc[rows], target=self.target[rows], weight=weight
         )
+
+    def loss(self, lm: Scorer) -> float:
+        """Return the mean loss of a language model on the rows, in nats.
+
+        They are written as in a prediction, with their own answers, undithered.
+        """
+        score = lm.score(self.prompts(), self.answer_texts)
+        own = self.answers.write(self.target, None)
+        return -float(np.average(score[np.arange(len(own)), own], weights=self.weight))
 
     def prompts(self) -> list[str]:
         """Return the rows' prompts as a prediction has them, in one wording."""

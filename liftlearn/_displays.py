@@ -261,7 +261,9 @@ class DensityDisplay(_Display):
 
 
 class TrainingDisplay(_Display):
-    """How the loss, and the monitored metric, went from epoch to epoch.
+    """How the loss, and the metric on unseen rows, went from epoch to epoch.
+
+    The loss of validation rows of one's own is dashed.
 
     Made by `from_estimator`; needs matplotlib (``pip install 'liftlearn[plot]'``).
 
@@ -321,18 +323,22 @@ class TrainingDisplay(_Display):
         return cls(estimator.finetuner_.history_).plot(ax)
 
     def _draw(self) -> None:
-        """Draw the loss, and the metric that early stopping watched, of each member."""
+        """Draw the loss of each member, and what was measured on unseen rows."""
         self.ax_.set(xlabel="epoch", ylabel="loss")
-        twin = None
+        known = {k for epoch in self.history for k, v in epoch.items() if v is not None}
+        metrics = {"monitored": "monitored metric", "val_score": "validation score"}
+        metric = next((name for name in metrics if name in known), None)
+        twin = None if metric is None else self.ax_.twinx()
         for model in dict.fromkeys(epoch["model"] for epoch in self.history):
             own = [epoch for epoch in self.history if epoch["model"] == model]
             epochs = np.arange(1, len(own) + 1)
             self.ax_.plot(epochs, [epoch["loss"] for epoch in own], color="C0")
-            monitored = [epoch["monitored"] for epoch in own]
-            if any(metric is not None for metric in monitored):
-                twin = twin or self.ax_.twinx()
-                twin.plot(epochs, monitored, color="C1")
-                twin.set(ylabel="monitored metric")
+            if "val_loss" in known:
+                losses = [epoch["val_loss"] for epoch in own]
+                self.ax_.plot(epochs, losses, color="C0", linestyle="--")
+            if metric is not None and twin is not None:
+                twin.plot(epochs, [epoch[metric] for epoch in own], color="C1")
+                twin.set(ylabel=metrics[metric])
 
 
 def _refuse_other(given: Any, needed: str, expected: str) -> None:

@@ -5,7 +5,7 @@ The one module that imports scikit-learn's private helpers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial, wraps
 from numbers import Real
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -49,8 +49,9 @@ def fits_whole(fit: Fit[Estimator, Given]) -> Fit[Estimator, Given]:
     """Let a ``fit`` happen whole or not at all.
 
     It checks the object's parameters, those of its parts too, then learns on a copy
-    that has learnt nothing. What the copy has learnt becomes the object's at the end,
-    at once: a fit that fails or is interrupted leaves the object as it was.
+    that has learnt nothing, but in a warm start what the class goes on from
+    (``_goes_on_from``). What the copy has learnt becomes the object's at the end, at
+    once: a fit that fails or is interrupted leaves the object as it was.
     """
     fitted = _whole(fit)
     if fit in _TRUSTING:
@@ -65,13 +66,23 @@ def _whole(fit: Fit[Estimator, Given]) -> Fit[Estimator, Given]:
     def fitted(
         self: Estimator, /, *args: Given.args, **kwargs: Given.kwargs
     ) -> Estimator:
-        attempt = object.__new__(type(self))
-        vars(attempt).update({k: v for k, v in vars(self).items() if not _is_learnt(k)})
+        attempt, kept = object.__new__(type(self)), _goes_on_from(self)
+        vars(attempt).update(
+            {k: v for k, v in vars(self).items() if k in kept or not _is_learnt(k)}
+        )
         checked(attempt, *args, **kwargs)
         self.__dict__ = vars(attempt)
         return self
 
     return fitted
+
+
+def _goes_on_from(estimator: BaseEstimator) -> Collection[str]:
+    """Return the fitted attributes that a fit begins with: none but in a warm start."""
+    is_warm = vars(estimator).get("warm_start", False)
+    names: Collection[str] = getattr(estimator, "_goes_on_from", ())
+    # The parameter is not checked yet.
+    return names if isinstance(is_warm, bool | np.bool_) and is_warm else ()
 
 
 def _is_learnt(name: str) -> bool:

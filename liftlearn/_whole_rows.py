@@ -298,6 +298,7 @@ class RowCorpus:
     answers: None = None
     target: None = None
     shown: RowCorpus | None = None
+    validation: None = None
 
     def __len__(self) -> int:
         return len(self.table)

@@ -106,6 +106,20 @@ def test_training_shows_the_loss_and_the_metric_that_was_watched():
     assert list(metric) == [epoch["monitored"] for epoch in history]
 
 
+def test_training_shows_the_loss_and_the_score_of_validation_rows():
+    tuner = FineTuner(n_epochs=2, n_models=1)
+    classifier = LIFTClassifier(finetuner=tuner, random_state=0)
+    classifier.fit(X, Y > 0, X_val=X, y_val=Y > 0)
+
+    display = TrainingDisplay.from_estimator(classifier)
+
+    history = classifier.finetuner_.history_
+    lines = [line for ax in display.figure_.axes for line in ax.lines]
+    for line, name in zip(lines, ["loss", "val_loss", "val_score"], strict=True):
+        assert list(line.get_ydata()) == [epoch[name] for epoch in history]
+    assert lines[1].get_linestyle() == "--"
+
+
 def test_training_of_several_models_shows_a_line_of_each():
     tuner = FineTuner(n_epochs=3, n_models=2)
     classifier = LIFTClassifier(finetuner=tuner, random_state=0).fit(X, Y > 0)

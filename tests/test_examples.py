@@ -80,6 +80,21 @@ def test_digits_are_drawn_and_completed(capsys, tmp_path, monkeypatch):
     assert out.stat().st_size > 10_000
 
 
+def test_a_first_stage_is_compared_with_none_from_both_starts(capsys, monkeypatch):
+    # What it is worth is for the docs to show: two draws of two steps say nothing.
+    arguments = ["--draws", "2", "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", ["plot_two_stages.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "plot_two_stages.py"), run_name="__main__")
+
+    lines = capsys.readouterr().out.splitlines()
+    for start in ("pretrained", "random weights"):
+        assert sum(line.startswith(f"{start}: gain ") for line in lines) == 1
+        (row,) = [line for line in lines if line.startswith(f"{start}  ")]
+        means = [float(number) for number in row.split()[-4::2]]
+        assert all(0 <= mean <= 1 for mean in means)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder of one small classification set and one split regression set."""

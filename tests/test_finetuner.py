@@ -295,7 +295,7 @@ def test_steps_by_table_are_bounded_by_the_tokens_they_read(
 def untrained(monkeypatch):
     """Let members take no time, and never be found alike."""
     monkeypatch.setattr("liftlearn._finetuner._loop.Training.run", lambda *_: True)
-    monkeypatch.setattr("liftlearn._finetuner._tuner.agree", lambda _: False)
+    monkeypatch.setattr("liftlearn._finetuner._tuner.agree", lambda *_: False)
 
 
 @pytest.mark.usefixtures("untrained")
@@ -536,6 +536,7 @@ def test_history_tells_of_each_epoch(llama):
     tuner.finetune(llama, corpus, RandomState(0))
 
     keys = {"model", "loss", "learning_rate", "tokens", "monitored", "seconds"}
+    keys |= {"val_loss", "val_score"}
     assert [set(epoch) for epoch in tuner.history_] == [keys] * 3
     n_tokens = sum(map(len, llama.prompt_tokens(prompts_of(corpus))))
     n_tokens += 10  # the space before the answer, which is certain

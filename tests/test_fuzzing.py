@@ -175,7 +175,9 @@ def problems(draw):
     estimator = LIFTClassifier if is_for_classes else LIFTRegressor
     tuner = FineTuner(max_steps=1, n_models=draw(st.sampled_from([1, 1, 2])))
     learns_or_reads = draw(st.sampled_from([{"finetuner": tuner}, {"n_shots": "all"}]))
-    return estimator(**learns_or_reads, random_state=0), X, y, weight
+    # Validation rows, or a second fit that goes on.
+    also = draw(st.sampled_from(["", "", "validated", "twice"]))
+    return estimator(**learns_or_reads, random_state=0), X, y, weight, also
 
 
 def take(X, rows):
@@ -187,11 +189,14 @@ def take(X, rows):
     return [X[row] for row in rows] if isinstance(X, list) else X[rows]
 
 
-def outcome(estimator, X, y, weight):
+def outcome(estimator, X, y, weight, also):
     """Return what comes of a problem; raise AssertionError if it is no good."""
     n_rows = len(y)
     try:
-        estimator.fit(X, y, weight)
+        validation = {"X_val": X, "y_val": y} if also == "validated" else {}
+        estimator.set_params(warm_start=also == "twice").fit(X, y, weight, **validation)
+        if also == "twice":
+            estimator.fit(X, y, weight)
         predicted = outputs(estimator, X)
     except (ValueError, TypeError) as error:
         raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)

@@ -533,10 +533,11 @@ np.random.seed(process)
 X = pd.DataFrame({"x": np.arange(13) / 7, "z": np.arange(13) % 3})
 y = np.arange(13) % 2
 
-def told(n_rows, random_state, **parameters):
+def told(n_rows, random_state, n_val=0, **parameters):
     tuner = FineTuner(**{**SETTINGS, "batch_size": 4, **parameters})
     model = LIFTClassifier(sys.argv[2], finetuner=tuner, random_state=random_state)
-    model.fit(X[:n_rows], y[:n_rows])
+    new = {"X_val": X[-n_val:], "y_val": y[-n_val:]} if n_val else {}
+    model.fit(X[:n_rows], y[:n_rows], **new)
     tuner, lm = model.finetuner_, model.language_model_.model
     weights = [weight.double().sum().item() for weight in lm.parameters()]
     proba = model.predict_proba(X).tolist()
@@ -559,6 +560,7 @@ with open(os.path.join(sys.argv[3], f"{process}.json"), "w") as file:
         "short of rows": told(5, 0),
         "accumulated": told(13, 0, gradient_accumulation_steps=3),
         "stopped early": told(13, 0, early_stopping=True, n_iter_no_change=1),
+        "validated": told(13, 0, 7),
         "out of time": told(13, 0, max_time=0.2, n_epochs=10000)["weights"],
         "without a seed": told(13, None),
         "resumed": resumed(os.path.join(sys.argv[3], "cut")),
@@ -610,12 +612,14 @@ def test_launched_processes_learn_what_one_process_learns(
         for file in ("launched/0.json", "launched/1.json", "alone/0.json")
     )
     assert first == second
-    for name in ("short of rows", "accumulated", "stopped early"):
+    for name in ("short of rows", "accumulated", "stopped early", "validated"):
         together, single = first[name], alone[name]
         np.testing.assert_allclose(together["proba"], single["proba"], rtol=1e-3)
         for epoch, same in zip(together["history"], single["history"], strict=True):
             assert epoch["loss"] == pytest.approx(same["loss"], rel=1e-4)
             for key in ("tokens", "learning_rate", "monitored"):
                 assert epoch[key] == same[key]
+            if name == "validated":
+                assert epoch["val_loss"] == pytest.approx(same["val_loss"], rel=1e-4)
     assert first["resumed"] == first["unbroken"]
     assert first["resumed"] == pytest.approx(alone["unbroken"], rel=1e-4)

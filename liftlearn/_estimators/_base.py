@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -35,7 +36,7 @@ from liftlearn._estimators._parts import (
     sentences,
     wordings,
 )
-from liftlearn._finetuner import FineTuner, share_stream
+from liftlearn._finetuner import FineTuner, Member, share_stream
 from liftlearn._language_model import READER, Ensemble, LanguageModel
 from liftlearn._rules import Part, is_auto
 from liftlearn._saving import save_fitted
@@ -55,6 +56,7 @@ from liftlearn._validation import (
     StrOptions,
     check_number,
     check_sample_weight,
+    check_target,
     fits_whole,
     weights_in_proportion,
 )
@@ -170,6 +172,9 @@ class Parted(BaseEstimator):
 class LIFT(Parted):
     """What the classifier and the regressor share: the way from a table to a model."""
 
+    _goes_on_from: ClassVar = frozenset({"language_model_", "model_"})
+
+    model_: str | PathLike[str] | None
     encoder_: Encoder
     finetuner_: Tuner
     decoder_: Decoder
@@ -186,6 +191,7 @@ class LIFT(Parted):
         "device": [str, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "warm_start": ["boolean"],
     }
 
     def __init__(
@@ -200,6 +206,7 @@ class LIFT(Parted):
         device: str | None = None,
         random_state: Any = None,
         verbose: int = 0,
+        warm_start: bool = False,
     ) -> None:
         self.model = model
         self.encoder = encoder
@@ -210,9 +217,18 @@ class LIFT(Parted):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.warm_start = warm_start
 
     @fits_whole
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> Self:
         """Fine-tune the model on a table and its target.
 
         Parameters
@@ -225,6 +241,13 @@ class LIFT(Parted):
             where the wording has one.
         sample_weight : array-like of shape (n_samples,), default=None
             How often each row counts. None counts each once.
+        X_val : dataframe or array-like of shape (n_val, n_features), default=None
+            Validation rows, with the columns of `X`, which are not learnt. They are
+            measured after each epoch, and used where rows would be held out else: by
+            early stopping, to fit a temperature, to choose a schedule. None holds rows
+            out for these.
+        y_val : array-like of shape (n_val,), default=None
+            The validation rows' labels, of those in `y`, or numbers.
 
         Returns
         -------
@@ -234,9 +257,11 @@ class LIFT(Parted):
         Raises
         ------
         ValueError
-            If the table, the target, the weights or a parameter can't be used, or a row
-            is longer than the model can read, alone or with one that is to be shown
-            before it; if no row is left to learn from beside held-out ones.
+            If the table, the target, the weights, the validation rows or a parameter
+            can't be used, or a row is longer than the model can read, alone or with
+            one that is to be shown before it; if no row is left to learn from beside
+            held-out ones; if a warm start has nothing to go on from, or the model, the
+            device or the number of members is not that of the earlier fit.
         TypeError
             If a part of your own does not do what such a part does, or what is given
             is of another kind altogether.
@@ -250,12 +275,13 @@ class LIFT(Parted):
         table = check_table(self, X, reset=True)
         target = self._checked_target(y, table)
         weight = self._checked_weight(sample_weight, table, target)
+        validation = self._checked_validation(X_val, y_val)
         rng = fit_stream(self.random_state)
         share_stream(rng, self.device)
         rows, weight = distinct_rows(table, target, weight)
         table, target = table.iloc[rows], target[rows]
-        model = self._chosen_model(table, target)
-        pretrained = LanguageModel.load(model, device=self.device)
+        start = self._start(table, target)
+        pretrained = members_in(start)[0]
         encoder, finetuner, decoder = self._chosen_parts(pretrained)
         # 2. What is to be learnt, and how it is written.
         self.decoder_ = fitted_decoder(decoder, target, weight)
@@ -270,6 +296,9 @@ class LIFT(Parted):
         # 3. Which labelled rows are shown before each.
         shots = self._chosen_shots(pretrained, corpus, prompts, rng)
         corpus = replace(corpus, shots=shots)
+        if validation is not None:
+            rows_to_validate = self._validation_corpus(*validation, pretrained, corpus)
+            corpus = replace(corpus, validation=rows_to_validate)
         self.n_shots_, self.context_ = 0, None
         if shots is not None:
             write = partial(wordings, self.encoder_, self.decoder_)
@@ -281,26 +310,18 @@ class LIFT(Parted):
         # 4. The members learn it.
         self.finetuner_ = finetuner
         tuned = self.finetuner_.finetune(
-            pretrained, corpus, rng, metric=self._metric, verbose=self.verbose
+            start, corpus, rng, metric=self._metric, verbose=self.verbose
         )
         members = members_of(self.finetuner_, tuned)
         models = tuple(lm for lm, _ in members)
         self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
         if reads_in_context(self.language_model_):
             self._answering(self.language_model_).read(answers.texts)
-        # 5. Held-out rows tell how overconfident they are.
-        held_out = [
-            (
-                self._answering(lm),
-                self._held_out_prompts(rows),
-                rows.target,
-                rows.weight,
-            )
-            for lm, rows in members
-            if rows is not None
-        ]
-        if held_out and isinstance(self.decoder_, CalibratedDecoder):
-            self.decoder_.calibrate(held_out)
+        # 5. Rows that were not learnt tell how overconfident they are.
+        if isinstance(self.decoder_, CalibratedDecoder):
+            unseen = [*self._unseen(members, corpus.validation)]
+            if unseen:
+                self.decoder_.calibrate(unseen)
         return self
 
     def sample_y(
@@ -387,6 +408,45 @@ class LIFT(Parted):
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         raise NotImplementedError
 
+    def _known_target(self, target: NDArray[Any], name: str) -> NDArray[Any]:
+        """Return a target of other rows, in which `fit` has seen all labels."""
+        return target
+
+    def _checked_validation(
+        self, X_val: Any, y_val: Any
+    ) -> tuple[pd.DataFrame, NDArray[Any]] | None:
+        """Return the validation rows as a table and its target, if there are some."""
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or y_val is None:
+            given, missing = "X_val", "y_val"
+            if X_val is None:
+                given, missing = missing, given
+            raise ValueError(
+                "Expected validation rows as a table and its target, got "
+                f"{given} without {missing}. Give fit both, or neither."
+            )
+        with _of_validation_rows():
+            table = check_table(self, X_val, reset=False)
+            is_number = self._task == "regression"
+            return table, check_target(self, y_val, table, numeric=is_number)
+
+    def _validation_corpus(
+        self,
+        table: pd.DataFrame,
+        target: NDArray[Any],
+        lm: LanguageModel,
+        corpus: Corpus,
+    ) -> Corpus:
+        """Return validation rows as they are written and answered; each counts once."""
+        with _of_validation_rows():
+            target = self._known_target(target, "y_val")
+            prompts = sentences(self.encoder_, table)
+            depth = lm.trie(corpus.answers.texts).depth
+            lm.check_lengths(prompts, depth, range(len(table)))
+        weight = np.ones(len(table))
+        return replace(corpus, table=table, target=target, weight=weight, shown=corpus)
+
     def _checked_weight(
         self, sample_weight: Any, table: pd.DataFrame, target: NDArray[Any]
     ) -> NDArray[np.float64]:
@@ -403,18 +463,58 @@ class LIFT(Parted):
         """Return how far each row's target is from what is predicted, in [0, 1]."""
         raise NotImplementedError
 
+    def _start(
+        self, table: pd.DataFrame, target: NDArray[Any]
+    ) -> LanguageModel | Ensemble:
+        """Return a model to begin with, or in a warm start what the last fit tuned."""
+        if hasattr(self, "language_model_"):
+            self._check_warm_start()
+            return self.language_model_
+        self.model_ = self._chosen_model(table, target)
+        return LanguageModel.load(self.model_, device=self.device)
+
+    def _check_warm_start(self) -> None:
+        """Raise unless the last fit left what this one can go on from."""
+        advice = "Or set warm_start=False to begin afresh."
+        for member in members_in(self.language_model_):
+            if not isinstance(member, LanguageModel):
+                raise TypeError(
+                    "warm_start=True goes on from a LanguageModel, but the last fit's "
+                    f"fine-tuner gave a {type(member).__name__}. {advice}"
+                )
+            if member.reads_in_context:
+                raise ValueError(
+                    "warm_start=True goes on from what the last fit tuned, but that "
+                    "read its rows in context and tuned nothing. Fit the first table "
+                    f"with n_shots=0, which tunes. {advice}"
+                )
+            if self.device is not None and not member.is_on(self.device):
+                raise ValueError(
+                    f"device={self.device!r}, but warm_start=True goes on from a model "
+                    "on another one. Save the estimator and move it with "
+                    f"liftlearn.load(folder, device={self.device!r}). {advice}"
+                )
+        if str(self.model) != str(self.model_):
+            raise ValueError(
+                f"model={self.model!r}, but warm_start=True goes on from what was "
+                f"tuned from model={self.model_!r}. Set that again. {advice}"
+            )
+
     def _chosen_model(
         self, table: pd.DataFrame, target: NDArray[Any]
     ) -> str | PathLike[str] | None:
         """Return the user's model, or which of the embedded ones suits the table.
 
-        One reads the labelled rows in context, the other one is fine-tuned on them.
+        One reads the labelled rows in context, the other one is fine-tuned on them. A
+        warm start needs tuned weights.
         """
         tuner = self.finetuner
         trains = not is_default(tuner, FineTuner) and getattr(tuner, "n_epochs", 1) != 0
         if self.model is not None or self.n_shots == 0 or trains:
             return self.model
-        reads = not is_auto(self.n_shots) or self._suits_reader(table, target)
+        if not is_auto(self.n_shots):
+            return READER
+        reads = not self.warm_start and self._suits_reader(table, target)
         return READER if reads else None
 
     def _suits_reader(self, table: pd.DataFrame, target: NDArray[Any]) -> bool:
@@ -511,6 +611,19 @@ class LIFT(Parted):
             return questions
         return self.context_.before(questions, table, self._too_long)
 
+    def _unseen(
+        self, members: Sequence[Member], validation: Corpus | None
+    ) -> Iterator[tuple[Any, Prompts, NDArray[Any], NDArray[np.float64]]]:
+        """Yield, for each member, prompts, targets and weights of rows not learnt."""
+        for lm, held_out in members:
+            if validation is not None:  # new rows, and asked as such
+                prompts, rows = self._prompts(validation.table), validation
+            elif held_out is not None:
+                prompts, rows = self._held_out_prompts(held_out), held_out
+            else:
+                continue
+            yield self._answering(lm), prompts, rows.target, rows.weight
+
     def _held_out_prompts(self, rows: Corpus) -> Prompts:
         return rows.wordings(partial(wordings, self.encoder_, self.decoder_))
 
@@ -527,7 +640,7 @@ class LIFT(Parted):
 
     def _too_long(self, prompts: Sequence[str]) -> list[int]:
         """Return which prompts are longer than the model can read."""
-        lm = getattr(self.language_model_, "members", [self.language_model_])[0]
+        lm = members_in(self.language_model_)[0]
         if self.context_ is None or not isinstance(lm, LanguageModel):
             return []
         ended = with_endings(self.decoder_.answers_.texts, self.context_.separator)
@@ -544,6 +657,22 @@ def is_default(part: Any, default: type[Part]) -> bool:
         value is usual[name] or (np.isscalar(value) and value == usual[name])
         for name, value in given.items()
     )
+
+
+def members_in(lm: Any) -> Sequence[Any]:
+    """Return the members of an ensemble; of anything else itself."""
+    members: Sequence[Any] = getattr(lm, "members", [lm])
+    return members
+
+
+@contextmanager
+def _of_validation_rows() -> Iterator[None]:
+    """Let an error say that it is of the validation rows, not of X and y."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"In the validation rows, X_val and y_val: {error}") from error
 
 
 def reads_in_context(lm: Any) -> bool:

@@ -82,6 +82,10 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         Draws the rows' order and wording. An int makes fits repeatable.
     verbose : int, default=0
         Above 0 a progress bar is shown while fitting.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what the last one tuned: all members, whose columns
+        and targets may have been others. Encoder and decoder are learnt anew. A first
+        fit is as without, but tunes on small tables, too, unless `n_shots` is set.
 
     Attributes
     ----------
@@ -91,6 +95,9 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns seen in `fit`, where all of them are strings.
+    model_ : str, PathLike or None
+        The model that training began with, as `model` names one; ``"liftlearn:reader"``
+        is the embedded model that reads tables.
     encoder_, finetuner_, decoder_
         The fitted parts; ``finetuner_.history_`` tells how training went.
     language_model_ : LanguageModel or Ensemble
@@ -154,6 +161,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         device: str | None = None,
         random_state: Any = None,
         verbose: int = 0,
+        warm_start: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -165,6 +173,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
             device=device,
             random_state=random_state,
             verbose=verbose,
+            warm_start=warm_start,
         )
         self.class_weight = class_weight
 
@@ -299,6 +308,16 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         check_classification_targets(target)
         return target
 
+    def _known_target(self, target: NDArray[Any], name: str) -> NDArray[Any]:
+        unknown = np.setdiff1d(target, self.classes_)
+        if len(unknown):
+            raise ValueError(
+                f"{name} holds labels that fit has not seen: {unknown.tolist()!r}. "
+                "Leave their rows out, or fit with some of them."
+            )
+        known: NDArray[Any] = self.classes_[np.searchsorted(self.classes_, target)]
+        return known
+
     def _checked_weight(
         self, sample_weight: Any, table: pd.DataFrame, target: NDArray[Any]
     ) -> NDArray[np.float64]:
@@ -318,13 +337,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     def _conformity(
         self, table: pd.DataFrame, target: NDArray[Any]
     ) -> NDArray[np.float64]:
-        unknown = np.setdiff1d(target, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds labels that fit has not seen: {unknown.tolist()!r}. Leave "
-                "their rows out, or fit with some of them."
-            )
-        column = np.searchsorted(self.classes_, target)
+        known = self._known_target(target, "y")
+        column = np.searchsorted(self.classes_, known)
         proba: NDArray[np.float64] = unchecked(self.predict_proba)(table)
         return 1 - proba[np.arange(len(target)), column]
 

@@ -38,7 +38,10 @@ class RewordingEncoder(Encoder, Protocol):
 
 
 class Tuner(Protocol):
-    """Teaches a language model to answer: gives the tuned one, or several members."""
+    """Teaches a language model to answer: gives the tuned one, or several members.
+
+    In a warm start it is given what it gave before.
+    """
 
     def finetune(
         self,

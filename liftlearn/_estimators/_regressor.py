@@ -71,6 +71,10 @@ class LIFTRegressor(RegressorMixin, LIFT):
         Draws the rows' order and wording. An int makes fits repeatable.
     verbose : int, default=0
         Above 0 a progress bar is shown while fitting.
+    warm_start : bool, default=False
+        Whether `fit` goes on from what the last one tuned: all members, whose columns
+        and targets may have been others. Encoder and decoder are learnt anew. A first
+        fit is as without.
 
     Attributes
     ----------
@@ -78,6 +82,9 @@ class LIFTRegressor(RegressorMixin, LIFT):
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns seen in `fit`, where all of them are strings.
+    model_ : str, PathLike or None
+        The model that training began with, as `model` names one; ``"liftlearn:reader"``
+        is the embedded model that reads tables.
     encoder_, finetuner_, decoder_
         The fitted parts; ``finetuner_.history_`` tells how training went.
     language_model_ : LanguageModel or Ensemble

@@ -29,7 +29,7 @@ from liftlearn._files import locked, open_regular, sync
 from liftlearn._language_model import LanguageModel
 
 # Raised when the same file would continue training in another way.
-_CHECKPOINT_FORMAT = 2
+_CHECKPOINT_FORMAT = 3
 # The digest in a file's header is of the file with zeros for the digest.
 _SEAL = re.compile(rb'(?<=[{,]"sha256":")[0-9a-f]{64}(?=")')
 _UNSEALED = "0" * 64
@@ -46,21 +46,15 @@ def describe_fit(
     That is digests, and the texts of parameters in use. It equals its own copy in JSON.
     Nothing is drawn from the stream.
     """
-    columns = [corpus.table.iloc[:, i] for i in range(corpus.table.shape[1])]
-    cells = [repr((str(column.dtype), column.tolist())) for column in columns]
     # Written with a stream of its own, so that jitter, dither and order count, too.
     rows = np.arange(min(len(corpus), _N_SENTENCES))
     sentences, *answers = corpus.write(rows, RandomState(0))
     texts = [text for _, texts in corpus.fields for text in texts]
+    validation = corpus.validation
     return {
         "checkpoint format": _CHECKPOINT_FORMAT,
-        "rows, targets or weights": _digest(
-            [
-                *cells,
-                repr(np.asarray(corpus.target).tolist()),
-                repr(corpus.weight.tolist()),
-            ]
-        ),
+        "rows, targets or weights": _rows_digest(corpus),
+        "validation rows": None if validation is None else _rows_digest(validation),
         "wording": _digest(
             [*sentences, *texts, *(repr(each.tolist()) for each in answers)]
         ),
@@ -72,6 +66,14 @@ def describe_fit(
             name: _text(value) for name, value in sorted(parameters.items())
         },
     }
+
+
+def _rows_digest(corpus: Corpus) -> str:
+    columns = [corpus.table.iloc[:, i] for i in range(corpus.table.shape[1])]
+    cells = [repr((str(column.dtype), column.tolist())) for column in columns]
+    target = np.asarray(corpus.target).tolist()  # None of whole rows
+    weight = corpus.weight.tolist()
+    return _digest([*cells, repr(target), repr(weight)])
 
 
 class Checkpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint
+from liftlearn._finetuner._members import Monitor
 from liftlearn._finetuner._processes import of_main, refuse_shards, total
 from liftlearn._finetuner._progress import (
     Batch,
@@ -85,7 +86,7 @@ class Training:
         self,
         clock: Clock,
         history: list[dict[str, Any]],
-        monitor: Callable[[LanguageModel], float] | None,
+        monitor: Monitor,
         checkpoint: Checkpoint | None,
         label: str | None,
     ) -> bool:
@@ -95,7 +96,7 @@ class Training:
         others needless.
         """
         lm, accelerator, is_main = self.lm, self._accelerator, self.is_main
-        best = Best(monitor, self.settings.n_iter_no_change)
+        best = Best(self.settings.n_iter_no_change)
         run = Run(
             lm.model, self._optimizer, self._scaler, clock, best, self.rng, history
         )
@@ -136,12 +137,13 @@ class Training:
                     if checkpoint and is_due and is_main:
                         checkpoint.write(*run.state())
                 # 4. What the epoch came to, and whether it is the best so far.
-                metric = best.score(lm)
-                if metric is not None:
-                    metric = of_main(accelerator, metric)
-                    best.update(lm, metric)
+                measured = {
+                    name: value if value is None else of_main(accelerator, value)
+                    for name, value in monitor.measure(lm).items()
+                }
+                best.update(lm, measured["monitored"])
                 clock.seconds = of_main(accelerator, clock.read())
-                run.end_epoch(metric)
+                run.end_epoch(measured)
                 bar.set_postfix(loss=history[-1]["loss"])
         # 5. The best weights, or the last.
         best.restore(lm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -33,9 +33,29 @@ class Metric(Protocol):
     def __call__(self, lm: LanguageModel, rows: Corpus) -> float: ...
 
 
-def agree(members: list[Member]) -> bool:
+@dataclass(frozen=True)
+class Monitor:
+    """Measures a model that is being trained, on rows that it does not learn from."""
+
+    metric: Metric | None
+    watched: Corpus | None  # decides when to stop; None lets all steps be taken
+    validation: Corpus | None  # the user's own
+
+    def measure(self, lm: LanguageModel) -> dict[str, float | None]:
+        """Return what an epoch's record says of such rows; nothing is drawn."""
+        loss = None if self.validation is None else self.validation.loss(lm)
+        score = self._score(lm, self.validation)
+        is_same = self.watched is self.validation
+        monitored = score if is_same else self._score(lm, self.watched)
+        return {"monitored": monitored, "val_loss": loss, "val_score": score}
+
+    def _score(self, lm: LanguageModel, rows: Corpus | None) -> float | None:
+        return None if self.metric is None or rows is None else self.metric(lm, rows)
+
+
+def agree(members: list[Member], rows: Corpus | None) -> bool:
     """Return whether two members say much the same of rows that one has not seen."""
-    if len(members) != 2 or (rows := members[0].held_out) is None:
+    if len(members) != 2 or rows is None:
         return False
     prompts = rows.prompts()
     one, other = (np.exp(m.lm.score(prompts, rows.answer_texts)) for m in members)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -90,12 +90,9 @@ class Clock:
 
 
 class Best:
-    """The best weights so far by a monitored metric; nothing without a monitor."""
+    """The best weights so far by a monitored metric; nothing without one."""
 
-    def __init__(
-        self, monitor: Callable[[LanguageModel], float] | None, patience: int
-    ) -> None:
-        self._monitor = monitor
+    def __init__(self, patience: int) -> None:
         self._patience = patience
         self.metric = -math.inf
         self.n_worse = 0
@@ -105,10 +102,9 @@ class Best:
     def is_settled(self) -> bool:
         return self.n_worse >= self._patience
 
-    def score(self, lm: LanguageModel) -> float | None:
-        return None if self._monitor is None else self._monitor(lm)
-
-    def update(self, lm: LanguageModel, metric: float) -> None:
+    def update(self, lm: LanguageModel, metric: float | None) -> None:
+        if metric is None:
+            return
         self.n_worse += 1
         if metric > self.metric:
             self.metric, self.n_worse = metric, 0
@@ -157,15 +153,15 @@ class Run:
             self.epoch = Epoch(self.clock.n_taken, self.rng.get_state(legacy=False))
         return self.epoch
 
-    def end_epoch(self, metric: float | None) -> None:
-        """Write the current epoch into the history."""
+    def end_epoch(self, measured: Mapping[str, float | None]) -> None:
+        """Write the current epoch into the history, with what its end measured."""
         epoch = self.current_epoch()
         self.history.append(
             {
                 "loss": epoch.loss / epoch.n_rows,
                 "learning_rate": epoch.learning_rate,
                 "tokens": epoch.n_tokens,
-                "monitored": metric,
+                **measured,
                 "seconds": self.clock.seconds,
             }
         )

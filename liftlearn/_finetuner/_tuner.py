@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
@@ -20,15 +19,21 @@ from liftlearn._answers import NumberAnswers
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._loop import DTYPES, Training
-from liftlearn._finetuner._members import Member, Metric, agree, split
+from liftlearn._finetuner._members import Member, Metric, Monitor, agree, split
 from liftlearn._finetuner._processes import FITS, own_state
 from liftlearn._finetuner._progress import Clock
-from liftlearn._language_model import LanguageModel, SentenceScorer, plain_torch
+from liftlearn._language_model import (
+    Ensemble,
+    LanguageModel,
+    SentenceScorer,
+    plain_torch,
+)
 from liftlearn._rules import (
     Part,
     TrainingRows,
     epochs_by_table,
     fraction_by_table,
+    is_auto,
     is_rule,
     models_by_table,
     rate_by_table,
@@ -52,7 +57,7 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 class _Fit(NamedTuple):
     """What the members of one fit share."""
 
-    lm: LanguageModel
+    starts: tuple[LanguageModel, ...]  # one for all members, or one for each
     rng: RandomState
     n_most: int
     metric: Metric | None
@@ -108,14 +113,15 @@ class FineTuner(Part):
     n_models : int or "auto", default="auto"
         How many ensemble members are tuned; the mean of their predictions is
         predicted [5]_. The first of several holds out rows, which tell how
-        overconfident members are. Else: 1.
+        overconfident members are. In a warm start all members go on. Else: 1.
     early_stopping : bool or "auto", default="auto"
         Whether each member holds out rows, stops when the metric on them no longer
         rises, and keeps the weights that did best: by accuracy for classes, by the
-        mean absolute error for numbers. Else: False.
+        mean absolute error for numbers. Validation rows that `fit` is given take the
+        place of held-out ones, but don't switch it on. Else: False.
     validation_fraction : float or "auto", default="auto"
         Share of the rows that is held out, by the first of several members or for
-        early stopping. Else: 0.1.
+        early stopping; none where `fit` is given validation rows. Else: 0.1.
     n_iter_no_change : int, default=5
         Epochs without a better metric after which training stops early.
     constrained : bool, default=True
@@ -148,8 +154,10 @@ class FineTuner(Part):
     history_ : list of dict
         For each epoch the ``model``, which is the member's number from 0, the mean
         ``loss`` in nats, the last ``learning_rate``, the count of ``tokens`` read
-        (padding left out), the ``monitored`` metric (None without early stopping), and
-        the ``seconds`` since training began.
+        (padding left out), the ``monitored`` metric (None without early stopping), of
+        validation rows of your own the mean ``val_loss`` in nats and the metric as
+        ``val_score`` (None without such rows), and the ``seconds`` since training
+        began.
     n_steps_ : int
         Optimizer steps taken by the last member.
     n_models_ : int
@@ -256,7 +264,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
 
     def finetune(
         self,
-        lm: LanguageModel,
+        lm: LanguageModel | Ensemble,
         corpus: Corpus,
         rng: RandomState,
         *,
@@ -267,10 +275,12 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
 
         Parameters
         ----------
-        lm : LanguageModel
-            The model to start from; it is not changed.
+        lm : LanguageModel or Ensemble
+            The model to start from, or members, each of which is tuned further. They
+            are not changed.
         corpus : Corpus
-            What to learn.
+            What to learn. Its ``validation`` rows, where it has some, are measured
+            after each epoch, and then no member holds rows out.
         rng : numpy.random.RandomState
             The stream for held-out rows, the rows' order and wording, and dropout.
         metric : callable, default=None
@@ -288,7 +298,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         Raises
         ------
         ValueError
-            If early stopping has no metric, or no row is left to learn from; if a
+            If early stopping has no metric, or no row is left to learn from; if
+            ``n_models`` is not the number of members to tune further; if a
             prompt is longer than the model can read; if the adapter would change
             the model's own weights or its head; if the checkpoint in
             ``checkpoint_dir`` is of another fit; if accelerate was launched to spread
@@ -308,7 +319,9 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             far above that of answers at random.
         """
         self._validate_params()
-        self._settle(lm, corpus)
+        starts = lm.members if isinstance(lm, Ensemble) else (lm,)
+        self._check_count(starts)
+        self._settle(starts[0], corpus)
         if self.early_stopping_ and metric is None:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs a metric(lm, rows), got "
@@ -317,18 +330,26 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             )
         self.history_: list[dict[str, Any]] = []
         self.short_schedule_ = False
-        if lm.reads_in_context:
-            return self._untuned(lm)
-        fit = _Fit(lm, rng, self._most_models(lm, corpus), metric, verbose, [])
-        may_stop = is_rule(self._chosen("n_models"))
+        if starts[0].reads_in_context:
+            return self._untuned(starts[0])
+        n_most = len(starts)
+        if n_most == 1:
+            n_most = self._most_models(starts[0], corpus)
+        fit = _Fit(starts, rng, n_most, metric, verbose, [])
+        # Members that go on do so all.
+        may_stop = is_rule(self._chosen("n_models")) and len(starts) == 1
         members: list[Member] = []
-        while len(members) < fit.n_most and not (may_stop and agree(members)):
+        unseen = corpus.validation
+        while len(members) < n_most and not (may_stop and agree(members, unseen)):
             seen, held_out = corpus, None
             # Each holds rows out to stop early. Else the first of several does, to
             # tell how overconfident they are, and how long to learn noisy numbers.
-            if self.early_stopping_ or (fit.n_most > 1 and not members):
+            is_asked = self.early_stopping_ or (n_most > 1 and not members)
+            if is_asked and corpus.validation is None:
                 seen, held_out = split(corpus, self.validation_fraction_, rng)
-            tuned = self._member(fit, len(members), seen, held_out)
+                unseen = held_out if unseen is None else unseen
+            rows = corpus.validation if held_out is None else held_out
+            tuned = self._member(fit, len(members), seen, rows)
             members.append(Member(tuned, held_out))
         # Kept until now, so that an interrupted fit tunes no member twice.
         for checkpoint in fit.checkpoints:
@@ -348,22 +369,24 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         return [Member(lm, None)]
 
     def _member(
-        self, fit: _Fit, which: int, seen: Corpus, held_out: Corpus | None
+        self, fit: _Fit, which: int, seen: Corpus, unseen: Corpus | None
     ) -> LanguageModel:
         """Tune one member; the first may find that a quarter of the steps is better."""
-        self._settle_length(fit.lm, seen)
+        self._settle_length(fit.starts[0], seen)
         self.n_models_ = which + 1
-        metric = None
-        if fit.metric and held_out is not None:
-            metric = partial(fit.metric, rows=held_out)
-        monitor = metric if self.early_stopping_ else None
+        watched = unseen if self.early_stopping_ else None
+        monitor = Monitor(fit.metric, watched, seen.validation)
         tune = partial(self._tune, fit, which, seen, monitor)
         is_number = isinstance(seen.answers, NumberAnswers)
         has_rule = is_rule(self._chosen("max_steps"))
-        if metric and not monitor and is_number and has_rule:
+        # The first of several compares schedules, unless it stops early.
+        is_first = fit.n_most > 1 and not which and not self.early_stopping_
+        if fit.metric and unseen is not None and is_first and is_number and has_rule:
             short = tune(is_short=True, time_share=_SHORT)
             full = tune(is_short=False, time_share=1 - _SHORT)
-            self.short_schedule_ = is_much_better(metric(short.lm), metric(full.lm))
+            self.short_schedule_ = is_much_better(
+                fit.metric(short.lm, unseen), fit.metric(full.lm, unseen)
+            )
             tuned = short if self.short_schedule_ else full
         else:
             tuned = tune(is_short=self.short_schedule_)
@@ -376,7 +399,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         fit: _Fit,
         which: int,
         corpus: Corpus,
-        monitor: Callable[[LanguageModel], float] | None,
+        monitor: Monitor,
         *,
         is_short: bool,
         time_share: float = 1.0,
@@ -385,7 +408,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
 
         The share is that of a member's time.
         """
-        lm, rng = fit.lm, fit.rng
+        lm, rng = fit.starts[which % len(fit.starts)], fit.rng
         history: list[dict[str, Any]] = []
         n_taken = 0
         n_steps = self._n_steps(len(corpus))
@@ -405,7 +428,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         ):
             seed = rng.randint(2**31)
             torch.manual_seed(seed)
-            tuned = lm.trainable_copy(self.adapter_, DTYPES[self.mixed_precision_])
+            adapter = self._adapter_of(lm)
+            tuned = lm.trainable_copy(adapter, DTYPES[self.mixed_precision_])
             if self.gradient_checkpointing:
                 tuned.checkpoint_activations()
             # With a single answer there is nothing to learn.
@@ -443,6 +467,16 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                 self._warn_of_rise(scorer.blind_loss, history)
         return _Tuned(tuned.scoring_copy(), history, n_taken)
 
+    def _check_count(self, starts: tuple[LanguageModel, ...]) -> None:
+        """Raise if there are to be more, or fewer, members than several that go on."""
+        is_other = not is_auto(self.n_models) and self.n_models != len(starts)
+        if len(starts) > 1 and is_other:
+            raise ValueError(
+                f"n_models={self.n_models!r}, but {len(starts)} members are to be "
+                'tuned further. Set FineTuner(n_models="auto"), or '
+                f"n_models={len(starts)}; warm_start=False begins afresh."
+            )
+
     def _most_models(self, lm: LanguageModel, corpus: Corpus) -> int:
         """Return how many members are to be tuned, at the most."""
         n_models = self._chosen("n_models", 1)
@@ -455,7 +489,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         """Store the values in use of all parameters that may be ``"auto"``."""
         is_large = sum(weight.numel() for weight in lm.model.parameters()) > _LARGE
         self.adapter_ = self.adapter
-        if isinstance(self.adapter, str):
+        if is_auto(self.adapter):
             self.adapter_ = lm.adapter or (lm.default_adapter() if is_large else None)
         rate, precision = (1e-4 if is_large else 1e-3), "no"
         if self.adapter_ is not None:
@@ -483,6 +517,12 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             share = fraction_by_table(len(corpus), stops_early=stops_early)
             self.validation_fraction_ = share
         self._settle_length(lm, corpus)
+
+    def _adapter_of(self, lm: LanguageModel) -> Any:
+        """Return the adapter that is trained: a member's own, where it goes on."""
+        own = lm.adapter
+        goes_on = own is not None and is_auto(self.adapter)
+        return own if goes_on else self.adapter_
 
     def _settle_length(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the epochs and steps that suit the rows of a fit, or of a member."""

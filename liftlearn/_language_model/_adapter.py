@@ -37,6 +37,8 @@ _REFUSED = ("megatron_config", "layer_replication")
 _PATTERNS = ("target_modules", "exclude_modules", "layers_pattern")
 _MOST_CONFIG = 2**24
 _MOST_RANK = 2**16
+# What a configuration tells of its file, not of the adapter.
+_OF_FILES = {"base_model_name_or_path", "revision", "peft_version"}
 _MISFIT = (
     "The adapter's weights do not fit the layers of its base model. The base must be "
     "the model that the adapter was trained on."
@@ -115,10 +117,8 @@ def with_adapter(
     """
     peft = _peft()
     _check_config(peft, config)
-    config = copy.deepcopy(config)
-    config.inference_mode = False
     copied = _shared_copy(model)
-    config.fan_in_fan_out = any(isinstance(m, Conv1D) for m in copied.modules())
+    config = _config_for(copied, config)
     shared = {id(weight) for weight in copied.parameters()}
     head = copied.get_output_embeddings().weight
     with MAKING:
@@ -140,6 +140,31 @@ def with_adapter(
 
     make_fast(copied)
     return copied
+
+
+def makes_again(model: Any, config: Any, adapted: Any) -> bool:
+    """Return whether a configuration asks for the adapter that a model has already.
+
+    It is compared as it is after peft has found its layers in the model under it.
+    """
+    peft, copied = _peft(), _shared_copy(model)
+    _check_config(peft, config)
+    config = _config_for(copied, config)
+    with MAKING, torch.device("meta"):
+        peft.inject_adapter_in_model(config, copied)
+    asked, own = (
+        {k: v for k, v in adapter_parameters(each).items() if k not in _OF_FILES}
+        for each in (config, adapter_of(adapted))
+    )
+    return asked == own
+
+
+def _config_for(model: Any, config: Any) -> Any:
+    """Return a copy of a configuration to train a model's adapter with."""
+    config = copy.deepcopy(config)
+    config.inference_mode = False
+    config.fan_in_fan_out = any(isinstance(m, Conv1D) for m in model.modules())
+    return config
 
 
 def merge(module: Any) -> None:

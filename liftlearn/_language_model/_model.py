@@ -187,6 +187,27 @@ class LanguageModel:
         """Whether the model sees labelled rows through its attention."""
         return reads_in_context(self.model)
 
+    def is_on(self, device: str) -> bool:
+        """Return whether the model runs on a device.
+
+        Parameters
+        ----------
+        device : str
+            As for `load`.
+
+        Returns
+        -------
+        is_on : bool
+            ``"cuda"`` is the first GPU.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        """
+        own, other = self.model.device, torch.device(find_device(device))
+        return (own.type, own.index or 0) == (other.type, other.index or 0)
+
     def in_context(
         self,
         sentences: Sequence[str],
@@ -303,8 +324,9 @@ class LanguageModel:
         ----------
         adapter : peft.LoraConfig, default=None
             What is trained: an adapter, while all other weights share their storage
-            with this model. Its own ``adapter`` goes on from its weights; before
-            another one is put in, the own one is merged. None trains all weights.
+            with this model. Its own ``adapter``, or one of equal parameters, goes on
+            from its weights; before another one is put in, the own one is merged. None
+            trains all weights.
         base_precision : torch.dtype, default=torch.float32
             Precision of the weights that an adapter leaves as they are; they are
             copied if they are in another.
@@ -326,14 +348,19 @@ class LanguageModel:
         if adapter is None:
             lm = self.merged()
             lm.model.float().requires_grad_(True)
-        elif self._base is not None and adapter is self.adapter:
+        elif self._base is not None and self._has(adapter, self._base):
             weights = _adapter.adapter_weights(self.model)
-            lm = self._base._adapted(adapter, weights, base_precision)
+            lm = self._base._adapted(self.adapter, weights, base_precision)
         else:
             base = self if self.adapter is None else self.merged()
             lm = base._adapted(adapter, None, base_precision)
         lm.model.train()
         return lm
+
+    def _has(self, adapter: Any, base: LanguageModel) -> bool:
+        """Return whether an adapter is the model's own, or asks for the same."""
+        own = self.adapter
+        return adapter is own or _adapter.makes_again(base.model, adapter, self.model)
 
     def checkpoint_activations(self) -> None:
         """Make training compute each layer twice rather than keep all it computed.
