@@ -45,6 +45,7 @@ from liftlearn._language_model import (
 from liftlearn._learnt import check_learnt
 from liftlearn._numbers import Scale
 from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
+from liftlearn._topics import Topics
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
 _FORMAT = 5
@@ -94,6 +95,7 @@ _PARTS: dict[str, type] = {
     "RowEncoder": RowEncoder,
     "Scale": Scale,
     "TextCells": TextCells,
+    "Topics": Topics,
     **WRITERS,
 }
 
