@@ -246,10 +246,11 @@ def _check_encoder(estimator: Any) -> None:
 
 def _numbers_of(writer: Any) -> list[Any]:
     """Return what writes the numbers of a column: of a text one for each axis."""
-    if not isinstance(writer, WRITERS["words"]):
+    topics = getattr(writer, "topics", None)
+    if topics is None:
         return [writer]
     axes: list[Any] = writer.axes
-    if len(axes) != writer.topics.n_axes:
+    if len(axes) != topics.n_axes:
         raise ValueError(f"the encoder writes {len(axes)} topics of a text, not all")
     return axes
 

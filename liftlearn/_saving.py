@@ -48,7 +48,7 @@ from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
 from liftlearn._topics import Topics
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
-_FORMAT = 5
+_FORMAT = 6
 _STATE = "liftlearn.json"
 _MOST_STATE = 64 * 2**20
 # The state's own digest stands at its end, so that it is compared before all else.

@@ -25,7 +25,7 @@ from scipy.sparse import csr_array, diags_array
 _FEWEST_TEXTS, _MOST_WORDS = 2, 1024
 # Where fewer texts have a known word, as in a column of names, words tell too little.
 _LEAST_KNOWN = 0.5
-# An axis with less of the variance is rounding.
+# An axis with less variance, of vectors of length 1, is rounding.
 _ROUNDING = 1e-9
 
 # A sparse matrix, (n_texts, n_words): how much each known word tells of each text.
@@ -174,8 +174,7 @@ def _main_axes(covariance: NDArray[np.float64], n_axes: int) -> NDArray[np.float
     n_words = len(covariance)
     first = max(n_words - n_axes, 0)
     variance, axes = eigh(covariance, subset_by_index=[first, n_words - 1])
-    least = _ROUNDING * np.trace(covariance)
-    axes = axes[:, variance > least][:, ::-1]
+    axes = axes[:, variance > _ROUNDING][:, ::-1]
     # An axis has no direction of its own: its largest word is positive.
     largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
     oriented: NDArray[np.float64] = axes * np.sign(largest)
