@@ -1,5 +1,6 @@
 """Free text that is read by its words: topics, and how they are written as numbers."""
 
+import copy
 import pickle
 import warnings
 
@@ -9,13 +10,14 @@ import pytest
 
 import liftlearn
 from liftlearn import FineTuner, LIFTClassifier, RowEncoder
+from liftlearn._learnt import check_learnt
 from liftlearn._topics import learn_topics, words_of
 
 CODES = {"numbers": "scaled", "question": "y?", "text_topics": 4}
 TOPICS = {
-    "sea": "harbour tide anchor sail gull wave keel mast".split(),
-    "farm": "barn cow tractor hay fence seed plough soil".split(),
-    "court": "judge plea verdict lawyer trial oath jury bail".split(),
+    "sea": ["harbour", "tide", "anchor", "sail", "gull", "wave", "keel", "mast"],
+    "farm": ["barn", "cow", "tractor", "hay", "fence", "seed", "plough", "soil"],
+    "court": ["judge", "plea", "verdict", "lawyer", "trial", "oath", "jury", "bail"],
 }
 COMMON = [f"plain{i}" for i in range(40)]
 
@@ -63,7 +65,7 @@ def positions(prompts, n_topics=4):
         ("我们喝茶。茶", ["我们", "们喝", "喝茶", "茶"]),
         ("カメラとPC2台", ["カメ", "メラ", "ラと", "pc2", "台"]),
         ("ไทย", ["ไท", "ทย"]),
-        ("cafe\u0301 café ﬁne ＡＢ", ["café", "café", "fine", "ab"]),
+        ("cafe\u0301 café ﬁne \uff21\uff22", ["café", "café", "fine", "ab"]),
         ("snake_case e-mail\tx1 42\n", ["snake", "case", "e", "mail", "x1", "42"]),
         (" ... ", []),
         ("", []),
@@ -336,6 +338,47 @@ def test_topics_come_back_from_a_folder_and_a_pickle(classifier, table, tmp_path
         np.testing.assert_array_equal(
             again.predict_proba(table), classifier.predict_proba(table)
         )
+
+
+def without_model(classifier):
+    """Return a copy as a state file has it."""
+    made_up = copy.deepcopy(classifier)
+    del made_up.language_model_
+    check_learnt(made_up)
+    return made_up
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("words", ["sea"]),
+        ("words", None),
+        ("rarity", np.ones((3, 3))),
+        ("axes", np.ones((2, 8))),
+        ("axes", np.full((1, 1), np.nan)),
+        ("centre", np.full(8, np.inf)),
+        ("centre", np.zeros(0)),
+        ("centre", np.zeros(7)),
+        ("axis", 1),
+    ],
+)
+def test_topics_that_do_not_fit_together_are_not_let_out_of_a_file(
+    classifier, name, value
+):
+    made_up = without_model(classifier)
+    vars(made_up.encoder_._writers[0].topics)[name] = value
+
+    with pytest.raises((ValueError, TypeError), match=r"topics"):
+        check_learnt(made_up)
+
+
+def test_as_many_axes_are_written_as_there_are(classifier):
+    for change in (list.pop, lambda axes: vars(axes[3]).update(digits=10**9)):
+        made_up = without_model(classifier)
+        change(made_up.encoder_._writers[0].axes)
+
+        with pytest.raises(ValueError, match=r"writes (7 topics|.*digits)"):
+            check_learnt(made_up)
 
 
 @pytest.mark.parametrize("n_topics", [0, -1, 2.5, "many"])
