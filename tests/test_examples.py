@@ -250,7 +250,7 @@ def test_the_benchmark_of_texts_compares_with_words_in_a_linear_model(
     capsys, monkeypatch
 ):
     arguments = ["--tables", "rule", "number", "--seeds", "0", "--topics", "8", "0"]
-    arguments += ["--members", "1", "--steps", "1"]
+    arguments += ["--members", "1", "--steps", "1", "--rows", "30"]
     monkeypatch.setattr(sys, "argv", ["texts.py", *arguments])
 
     runpy.run_path(str(EXAMPLES / "benchmarks/texts.py"), run_name="__main__")

