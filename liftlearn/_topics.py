@@ -28,6 +28,9 @@ _LEAST_KNOWN = 0.5
 # An axis with less variance, of vectors of length 1, is rounding.
 _ROUNDING = 1e-9
 
+# What a text is split into at spaces is remembered up to so many characters.
+_LONGEST_KEPT = 40
+
 # A sparse matrix, (n_texts, n_words): how much each known word tells of each text.
 Bags = Any
 
@@ -89,9 +92,8 @@ def learn_topics(
     vectors, share = _unit(bags[is_known]), share[is_known] / share[is_known].sum()
     mean = vectors.T @ share
     weighted = diags_array(np.sqrt(share)) @ vectors
-    axes = _main_axes(
-        (weighted.T @ weighted).toarray() - np.outer(mean, mean), n_topics
-    )
+    products = (weighted.T @ weighted).toarray()
+    axes = _main_axes(products - np.outer(mean, mean), n_topics)
     return Topics(known, rarity, axes, mean @ axes) if axes.shape[1] else None
 
 
@@ -105,24 +107,39 @@ def words_of(text: str) -> list[str]:
     >>> words_of("東京都 (Tōkyō)")
     ['東京', '京都', 'tōkyō']
     """
-    return [word for chunk in text.split() for word in _words_of_chunk(chunk)]
-
-
-@lru_cache(maxsize=2**16)
-def _words_of_chunk(chunk: str) -> tuple[str, ...]:
-    text = unicodedata.normalize(
-        "NFKC", unicodedata.normalize("NFKC", chunk).casefold()
-    )
-    # Marks, which the "\w" of regular expressions leaves out, are vowels in some
-    # alphabets.
-    letters = (c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
     words: list[str] = []
-    for run in _SPACELESS.split("".join(letters)):
+    for chunk in text.split():
+        # Long ones hardly come again.
+        is_short = len(chunk) <= _LONGEST_KEPT
+        words += (_words_of_short_chunk if is_short else _words_of_chunk)(chunk)
+    return words
+
+
+def _words_of_chunk(chunk: str) -> tuple[str, ...]:
+    text = unicodedata.normalize("NFKC", chunk).casefold()
+    text = unicodedata.normalize("NFKC", text)
+    words: list[str] = []
+    for run in _SPACELESS.split("".join(map(_letter, text))):
         if _SPACELESS.fullmatch(run) and len(run) > 1:
             words += [first + second for first, second in pairwise(run)]
         else:
             words += run.split()
     return tuple(words)
+
+
+_words_of_short_chunk = lru_cache(maxsize=2**16)(_words_of_chunk)
+
+
+def _letter(character: str) -> str:
+    """Return a letter, mark or digit as it is, and a space for others.
+
+    Marks are vowels in some alphabets, so regular expressions, which count them as no
+    letters, won't do. Formats, such as soft hyphens and joiners, are nothing.
+    """
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return ""
+    return character if category[0] in "LMN" else " "
 
 
 # Thai, Lao, Burmese, Khmer, Chinese and Japanese.

@@ -67,6 +67,8 @@ def positions(prompts, n_topics=4):
         ("ไทย", ["ไท", "ทย"]),
         ("cafe\u0301 café ﬁne \uff21\uff22", ["café", "café", "fine", "ab"]),
         ("snake_case e-mail\tx1 42\n", ["snake", "case", "e", "mail", "x1", "42"]),
+        ("co\u00adoperate म\u200dन", ["cooperate", "मन"]),
+        ("x" * 50 + "-y", ["x" * 50, "y"]),
         (" ... ", []),
         ("", []),
     ],
