@@ -147,7 +147,7 @@ def synthetic(name: str, seed: int, n_rows: int) -> Problem:
         note, target = common_words(rng, topic % 3), topic % 3
     elif name == "single words":
         drawn = rng.choice(300, (n, 10), p=zipf(300, 0.8))
-        note = [" ".join(f"v{word}" for word in row) for row in drawn]
+        note = [" ".join(row) for row in new_words(rng, 300)[drawn]]
         target = rng.normal(size=300)[drawn].sum(axis=1) + hour / 4 + rng.normal(size=n)
     elif name == "number":
         slope = np.array([0.3, -0.3, 0.1, 0.0])[topic]
@@ -171,21 +171,31 @@ def zipf(n: int, power: float) -> NDArray[np.float64]:
 
 def notes(rng: RandomState, topics: Any, size: int, n_words: int) -> list[str]:
     """Return notes with three of the twelve words of their topic, among others."""
+    words = new_words(rng, 48 + n_words)
+    telling, others = words[:48].reshape(4, 12), words[48:]
     texts = []
     for topic in topics:
-        telling = rng.choice(12, 3, p=zipf(12, 0.7))
-        others = rng.choice(n_words, size - 3, p=zipf(n_words, 1.0))
-        words = [f"t{topic}x{i}" for i in telling] + [f"w{i}" for i in others]
-        texts.append(" ".join(rng.permutation(words)))
+        own = rng.choice(telling[topic], 3, p=zipf(12, 0.7))
+        common = rng.choice(others, size - 3, p=zipf(n_words, 1.0))
+        texts.append(" ".join(rng.permutation([*own, *common])))
     return texts
+
+
+def new_words(rng: RandomState, n: int) -> NDArray[Any]:
+    """Return words whose letters tell nothing: two vowels among consonants."""
+    letters = ["bdfgklmnprst", "aeiou", "bdfgklmnprst", "aeiou", "bdfgklmnprst"]
+    places = rng.choice(12 * 5 * 12 * 5 * 12, n, replace=False)
+    digits = np.unravel_index(places, [len(each) for each in letters])
+    spelled = [np.array([*each])[i] for each, i in zip(letters, digits, strict=True)]
+    return np.array(["".join(word) for word in zip(*spelled, strict=True)])
 
 
 def common_words(rng: RandomState, topics: Any) -> list[str]:
     """Return notes of 30 common words, whose frequencies differ by topic."""
     frequency = zipf(200, 1.0) * np.exp(0.8 * rng.normal(size=(3, 200)))
     frequency /= frequency.sum(axis=1, keepdims=True)
-    drawn = [rng.choice(200, 30, p=frequency[topic]) for topic in topics]
-    return [" ".join(f"v{word}" for word in row) for row in drawn]
+    words = new_words(rng, 200)
+    return [" ".join(rng.choice(words, 30, p=frequency[topic])) for topic in topics]
 
 
 # Package and item, target, and the columns that are read.
