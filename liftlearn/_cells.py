@@ -25,6 +25,7 @@ from liftlearn._numbers import (
     write_plain,
     write_scaled,
 )
+from liftlearn._topics import Bags, Topics, learn_topics, thinned
 from liftlearn._values import equal_texts
 
 # So many levels have a single code word; more have two.
@@ -49,6 +50,7 @@ class Wording:
     jitter: float
     word_dropout: float
     text_length: int | None
+    text_topics: int | None
     has_codes: bool
 
 
@@ -128,7 +130,10 @@ def fit_writer(
     if way == "date":
         return _Date.fit(cells, wording.digits) if scaled else _Date([], 0)
     if way == "text":
-        return _Text(wording.text_length, wording.word_dropout, wording.has_codes)
+        as_it_stands = _Text(
+            wording.text_length, wording.word_dropout, wording.has_codes
+        )
+        return _fit_words(cells, weight, wording) or as_it_stands
     # A category's own order is that of its levels, others have none.
     levels = list(dict.fromkeys(cells.texts if way == "order" else sorted(cells.texts)))
     if wording.columns == "names":
@@ -236,6 +241,53 @@ def _plain_time(second: float) -> str:
     return clock if not second else f"{clock}:{second:09.6f}".rstrip("0").rstrip(".")
 
 
+def _fit_words(
+    cells: Levels, weight: NDArray[np.float64], wording: Wording
+) -> _Words | None:
+    """Return what writes texts by topics; None where they are written as they stand."""
+    if wording.text_topics is None:
+        return None
+    codes, known = cells.codes, cells.codes >= 0
+    shares = np.bincount(codes[known], weight[known], len(cells.texts)).astype(float)
+    topics = learn_topics(cells.texts, shares, wording.text_topics)
+    if topics is None:
+        return None
+    positions = topics.of(topics.bags(cells.texts)).T
+    axes = [_fit_number("number", axis, shares, wording) for axis in positions]
+    return _Words(topics, axes, wording.word_dropout)
+
+
+@dataclass(frozen=True, eq=False)
+class _Words:
+    """Texts by their topics, as numbers; a text without a known word has a word."""
+
+    topics: Topics
+    axes: list[_Number]
+    dropout: float
+
+    def write(self, cells: Levels, augmentation: Augmentation | None) -> list[str]:
+        bags = self.topics.bags(cells.texts)
+        if augmentation is None:
+            return cells.spread(self._written(bags, None))
+        known = cells.codes >= 0
+        bags = bags[cells.codes[known]]
+        if augmentation.drops and self.dropout:
+            bags = thinned(bags, augmentation.kept(bags.nnz, self.dropout))
+        return _spread(self._written(bags, augmentation), known)
+
+    def knows(self, cells: Levels) -> bool:
+        """Return whether a word of one of the cells is known."""
+        return bool(self.topics.bags(cells.texts).nnz)
+
+    def _written(self, bags: Bags, augmentation: Augmentation | None) -> list[str]:
+        positions = self.topics.of(bags).T
+        written = [
+            axis.write(each, augmentation)
+            for axis, each in zip(self.axes, positions, strict=True)
+        ]
+        return [" ".join(row).strip() or UNSEEN for row in zip(*written, strict=True)]
+
+
 @dataclass(frozen=True)
 class _Level:
     """Levels by their words; a level that `fit` never saw has a word of its own."""
@@ -279,9 +331,26 @@ class _Text:
         return _without_codes(text) if self.has_codes else text
 
 
+def words_for_unknown(writer: CellWriter, cells: Any) -> str:
+    """Return as many words for an unknown cell as stand for others of its column."""
+    written = [""] if isinstance(writer, _Text) else writer.write(cells, None)
+    known = next((text for text in written if text not in ("", UNSEEN)), "")
+    return " ".join([UNSEEN] * len(known.split(" ")))
+
+
 def warn_of_unseen(writers: list[CellWriter], cells: list[Any]) -> None:
-    """Warn of each column of levels of which no known cell was met in `fit`."""
+    """Warn of each column of which no level, or no word of a text, was met in `fit`."""
     for writer, column in zip(writers, cells, strict=True):
+        if isinstance(writer, _Words) and column.texts and not writer.knows(column):
+            warnings.warn(
+                f"No cell of column {column.name!r} has a word that is known from fit: "
+                f"it holds {column.texts[:3]!r}, and words like "
+                f"{writer.topics.words[:3]!r} are known. If its texts are new indeed, "
+                "silence this with "
+                "warnings.filterwarnings('ignore', 'No cell of column').",
+                UserWarning,
+                stacklevel=3,
+            )
         met = None
         if isinstance(writer, _Level | _Text):
             met = writer.words if isinstance(writer, _Level) else writer.levels
@@ -401,6 +470,7 @@ WRITERS: dict[str, type] = {
     "numbers": _Number,
     "text": _Text,
     "times": _Time,
+    "words": _Words,
 }
 
 # The first value of each field of a date, and the one that would follow its last.

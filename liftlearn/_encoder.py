@@ -27,6 +27,7 @@ from liftlearn._cells import (
     warn_of_cuts,
     warn_of_unseen,
     way_of_writing,
+    words_for_unknown,
 )
 from liftlearn._columns import Column, learn_column
 from liftlearn._numbers import row_shapes, write_codes
@@ -34,6 +35,7 @@ from liftlearn._rules import (
     Part,
     columns_by_table,
     dropout_by_table,
+    is_auto,
     is_rule,
     jitter_by_table,
     numbers_by_table,
@@ -68,6 +70,7 @@ _STANDALONE = {
     "cell_dropout": 0.0,
     "shuffle_columns": False,
     "text_length": None,
+    "text_topics": None,
 }
 
 
@@ -142,8 +145,13 @@ class RowEncoder(
         Whether `augment` writes the columns of each row in a random order. Alone:
         False.
     text_length : int, None or "auto", default="auto"
-        Most characters of a free text cell; longer ones are cut with a warning. None
-        cuts nothing. Alone: None.
+        Most characters of a free text cell that is written as it stands; longer ones
+        are cut with a warning. None cuts nothing. Alone: None.
+    text_topics : int, None or "auto", default="auto"
+        Write a free text by its words, as so many numbers: its positions on the axes
+        along which the words of the column differ most, by latent semantic analysis
+        [4]_. None writes texts as they stand, and so does a model's preference with
+        ``columns="names"``. Alone: None.
 
     Attributes
     ----------
@@ -157,7 +165,7 @@ class RowEncoder(
         ``"categorical"`` for levels, ``"text"``, or ``"empty"`` where no cell was
         known. Equal names are numbered.
     columns_, numbers_, digits_, spacing_, question_, jitter_, jitter_decay_, \
-word_dropout_, cell_dropout_, shuffle_columns_, text_length_
+word_dropout_, cell_dropout_, shuffle_columns_, text_length_, text_topics_
         The values in use.
 
     Notes
@@ -175,6 +183,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
        Text Classification", ACL 2015, section 3.2.
     .. [3] P. Vincent et al., "Extracting and Composing Robust Features with Denoising
        Autoencoders", ICML 2008: masking noise.
+    .. [4] S. Deerwester et al., "Indexing by Latent Semantic Analysis", Journal of the
+       American Society for Information Science 1990.
 
     Examples
     --------
@@ -208,6 +218,11 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             Interval(Integral, 1, None, closed="left"),
             None,
         ],
+        "text_topics": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
     }
 
     def __init__(
@@ -227,6 +242,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         cell_dropout: float | str = "auto",
         shuffle_columns: bool | str = "auto",
         text_length: int | str | None = "auto",
+        text_topics: int | str | None = "auto",
     ) -> None:
         self.columns = columns
         self.numbers = numbers
@@ -242,6 +258,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         self.cell_dropout = cell_dropout
         self.shuffle_columns = shuffle_columns
         self.text_length = text_length
+        self.text_topics = text_topics
 
     @fits_whole
     @checks_table
@@ -500,6 +517,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             self.jitter_,
             self.word_dropout_,
             self.text_length_,
+            self.text_topics_,
             has_codes,
         )
 
@@ -524,6 +542,9 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
             called = columns_by_table(len(columns), missing, self._ways)
             needs_words = bool(self.descriptions or self.shuffle_columns_)
             self.columns_: str = "index" if needs_words else called
+        # Among names, text is what the user wrote unless the user asks for topics.
+        if is_auto(self.text_topics) and self.columns_ == "names":
+            self.text_topics_: int | None = None
 
     def _words_for_unknown(self, readable: list[tuple[str, Any]]) -> list[str]:
         """Return what stands for each column's cells that are not known.
@@ -532,12 +553,10 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_
         """
         if self.columns_ == "names":
             return [""] * len(self._writers)
-        words = []
-        for writer, (way, cells) in zip(self._writers, readable, strict=True):
-            written = [""] if way == "text" else writer.write(cells, None)
-            known = next((text for text in written if text), "")
-            words.append(" ".join([UNSEEN] * len(known.split(" "))))
-        return words
+        return [
+            words_for_unknown(writer, cells)
+            for writer, (_, cells) in zip(self._writers, readable, strict=True)
+        ]
 
     def _column_labels(self, columns: list[Any], names: list[str]) -> list[str]:
         """Return what each column is called in the sentence."""

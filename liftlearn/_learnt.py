@@ -7,7 +7,7 @@ So a file that was made up fails at loading, and not later in a prediction.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -24,6 +24,7 @@ from liftlearn._encoder import RowEncoder
 from liftlearn._finetuner import FineTuner
 from liftlearn._numbers import Scale
 from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
+from liftlearn._topics import Topics
 from liftlearn._whole_rows import (
     ColumnType,
     GridAnswers,
@@ -86,6 +87,7 @@ _ANNOTATED = (
     RowColumn,
     Scale,
     TextCells,
+    Topics,
     WholeRows,
     *WRITERS.values(),
 )
@@ -147,8 +149,8 @@ def _check_inside(value: Any, where: str) -> None:
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             _check_inside(inner, f"{where}[{i}]")
-    if isinstance(value, Scale):
-        _check_scale(value, where)
+    if check := _CHECKS.get(type(value)):
+        check(value, where)
 
 
 def _usual_attributes(part: BaseEstimator) -> dict[str, Any]:
@@ -220,6 +222,25 @@ def _check_scale(scale: Scale, where: str) -> None:
         raise ValueError(f"{where} has other knots than positions")
 
 
+def _check_topics(topics: Topics, where: str) -> None:
+    shapes = {
+        "rarity": (len(topics.words),),
+        "axes": (len(topics.words), topics.n_axes),
+    }
+    for name, shape in (shapes | {"centre": (topics.n_axes,)}).items():
+        numbers = getattr(topics, name)
+        if numbers.shape != shape or not np.isfinite(numbers).all():
+            raise ValueError(f"{where} has no finite {name} of its words and axes")
+    if not topics.n_axes or len({*topics.words}) < len(topics.words):
+        raise ValueError(f"{where} has no axes, or a word twice")
+
+
+_CHECKS: dict[type, Callable[[Any, str], None]] = {
+    Scale: _check_scale,
+    Topics: _check_topics,
+}
+
+
 def _check_encoder(estimator: Any) -> None:
     """Check that the encoder reads as many columns as the estimator was fitted on."""
     encoder = estimator.encoder_
@@ -239,9 +260,21 @@ def _check_encoder(estimator: Any) -> None:
         raise ValueError("the encoder has not a word for each column's missing cells")
     if not all(0 <= field < n_columns for field in encoder._fields):
         raise ValueError("the encoder's template has a field without a column")
-    digits = {getattr(writer, "digits", 0) for writer in encoder._writers}
+    numbers = [number for writer in encoder._writers for number in _numbers_of(writer)]
+    digits = {getattr(number, "digits", 0) for number in numbers}
     if not digits <= {0, encoder.digits_}:
         raise ValueError(f"the encoder writes {digits} digits, not {encoder.digits_}")
+
+
+def _numbers_of(writer: Any) -> list[Any]:
+    """Return what writes the numbers of a column: of a text one for each axis."""
+    topics = getattr(writer, "topics", None)
+    if topics is None:
+        return [writer]
+    axes: list[Any] = writer.axes
+    if len(axes) != topics.n_axes:
+        raise ValueError(f"the encoder writes {len(axes)} topics of a text, not all")
+    return axes
 
 
 class _Even:

@@ -45,6 +45,7 @@ from liftlearn._language_model import (
 from liftlearn._learnt import check_learnt
 from liftlearn._numbers import Scale
 from liftlearn._shots import Context, Neighbours, NumberCells, TextCells
+from liftlearn._topics import Topics
 from liftlearn._whole_rows import (
     ColumnType,
     GridAnswers,
@@ -105,6 +106,7 @@ _PARTS: dict[str, type] = {
     "RowEncoder": RowEncoder,
     "Scale": Scale,
     "TextCells": TextCells,
+    "Topics": Topics,
     "WholeRows": WholeRows,
     **WRITERS,
 }

@@ -790,7 +790,8 @@ def n_cuts(caught):
 
 def test_a_fit_warns_once_of_texts_that_are_cut(caught):
     rng = np.random.RandomState(0)
-    notes = ["".join(rng.choice(list("abcdef "), 60)) for _ in range(24)]
+    # No two have a word in common, so they are written as they stand.
+    notes = ["".join(rng.choice(list("abcdef"), 60)) for _ in range(24)]
     table = pd.DataFrame({"note": notes, "n": np.arange(24.0)})
     tuner = FineTuner(max_steps=2, batch_size=4, n_models=1)
     classifier = LIFTClassifier(finetuner=tuner, random_state=0)

@@ -274,6 +274,20 @@ def test_the_speed_benchmark_compares_with_rivals_and_a_matrix_product(
     assert "GFLOP/s" in printed
 
 
+def test_the_benchmark_of_texts_compares_with_words_in_a_linear_model(
+    capsys, monkeypatch
+):
+    arguments = ["--tables", "rule", "number", "--seeds", "0", "--topics", "8", "0"]
+    arguments += ["--members", "1", "--steps", "1", "--rows", "30"]
+    monkeypatch.setattr(sys, "argv", ["texts.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "benchmarks/texts.py"), run_name="__main__")
+
+    heads, _, *rows = capsys.readouterr().out.splitlines()
+    assert heads == "| table | TF-IDF | 8 topics | bytes |"
+    assert [row.split(" | ")[0] for row in rows] == ["| rule", "| number"]
+
+
 def test_the_functions_benchmark_compares_with_classical_regressors(
     capsys, monkeypatch
 ):

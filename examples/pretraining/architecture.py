@@ -21,6 +21,7 @@ PREFERENCES: dict[str, Any] = {
         "jitter": "by_table",
         "word_dropout": 0.2,
         "text_length": 48,
+        "text_topics": 8,
     },
     "finetuner": {
         "learning_rate": "by_table",
