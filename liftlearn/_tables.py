@@ -59,7 +59,7 @@ def check_table(estimator: BaseEstimator, X: Any, *, reset: bool) -> pd.DataFram
     Sets, or compares with, the names and the count of columns of ``fit``; what has no
     names gets those. Missing cells pass; infinite ones and empty tables raise.
     """
-    table, names = _as_pandas(X), None
+    table, names = as_pandas(X), None
     if table is None:
         table = _from_array(estimator, X)
     else:
@@ -314,7 +314,7 @@ def distinct_names(names: list[str]) -> list[str]:
     return distinct
 
 
-def _as_pandas(X: Any) -> pd.DataFrame | None:
+def as_pandas(X: Any) -> pd.DataFrame | None:
     """Return a dataframe of any library as a plain pandas one; None for the rest."""
     if isinstance(X, pd.DataFrame):
         return plain_table(X)

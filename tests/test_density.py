@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from sklearn.base import clone
 from tiny import saved_llama
@@ -228,6 +229,15 @@ def test_one_given_row_is_for_all_draws(all_kinds):
     assert drawn["age"].tolist() == [33] * 5
     assert drawn["job"].tolist() == ["cook"] * 5
     assert drawn["length"].nunique() == 5
+
+
+def test_given_rows_may_be_of_polars(all_kinds):
+    X, density = all_kinds
+    given = X[["age", "length"]][:3]
+
+    drawn = density.sample(3, given=pl.from_pandas(given), random_state=0)
+
+    pd.testing.assert_frame_equal(drawn, density.sample(3, given=given, random_state=0))
 
 
 def test_a_draw_depends_on_its_own_given_cells_alone(all_kinds):
@@ -500,6 +510,7 @@ def test_draws_follow_the_probabilities_of_long_answers_too(llama):
 WRONG = {
     "a column that is not there": ({"given": {"none": 1}}, "names the column 'none'"),
     "a level that was not met": ({"given": {"job": "pilot"}}, "'pilot' in row 0"),
+    "no row": ({"given": [1, 2]}, "a mapping from names"),
     "no draws": ({"n_samples": 0}, "n_samples is a whole number"),
     "no temperature": ({"temperature": 0}, "temperature is a positive number"),
     "another kind": ({"given": {"age": "old"}}, "held numbers"),
@@ -515,7 +526,7 @@ WRONG = {
 def test_wrong_arguments_of_sample_say_what_was_expected(all_kinds, arguments, message):
     _, density = all_kinds
 
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         density.sample(**arguments)
 
 

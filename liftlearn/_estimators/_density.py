@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -23,7 +23,7 @@ from liftlearn._estimators._base import ESTIMATORS, Parted, distinct_rows, fit_s
 from liftlearn._estimators._parts import members_of
 from liftlearn._finetuner import FineTuner, share_stream
 from liftlearn._language_model import TASKS, Ensemble, LanguageModel, Sentences
-from liftlearn._tables import check_table, names_of
+from liftlearn._tables import as_pandas, check_table, names_of
 from liftlearn._validation import (
     HasMethods,
     Interval,
@@ -305,7 +305,7 @@ class LIFTDensity(DensityMixin, Parted):
         rng = check_random_state(random_state)
         table = self._table(X)
         known = self._known(table)
-        shown = table.iloc[:, : np.shape(X)[1]]
+        shown = table.iloc[:, : _n_columns(X)]
         if n_draws is not None:
             return [
                 self._filled(
@@ -525,7 +525,13 @@ class LIFTDensity(DensityMixin, Parted):
     def _given(self, given: Any, n_rows: int) -> pd.DataFrame:
         """Return known cells as a whole table."""
         names = [column.name for column in self.rows_.columns]
-        table = given if hasattr(given, "columns") else pd.DataFrame([dict(given)])
+        one_row = pd.DataFrame([given]) if isinstance(given, Mapping) else given
+        table = as_pandas(one_row)
+        if table is None:
+            raise TypeError(
+                "Expected a mapping from names of columns to cells as given, or a "
+                f"dataframe, got {type(given).__name__}."
+            )
         for name in names_of(table):
             if name not in names:
                 raise ValueError(
@@ -569,8 +575,7 @@ class LIFTDensity(DensityMixin, Parted):
         """Return a checked table with the target's column, missing where not given."""
         if self.target_ is None:
             return check_table(self, X, reset=False)
-        shape = np.shape(X)
-        if len(shape) == 2 and shape[1] == self.n_features_in_ + 1:
+        if _n_columns(X) == self.n_features_in_ + 1:
             return check_table(self.encoder_, X, reset=False)
         table = check_table(self, X, reset=False)
         if y is None:
@@ -634,6 +639,12 @@ def _target_column(y: Any, table: pd.DataFrame) -> pd.Series:
     while name in table.columns:
         name += "_"
     return column.rename(name)
+
+
+def _n_columns(X: Any) -> int:
+    """Return how many columns a table of any kind has; 0 where it is none."""
+    shape = X.shape if hasattr(X, "shape") else np.shape(X[:1])
+    return int(shape[1]) if len(shape) == 2 else 0
 
 
 def _with_column(

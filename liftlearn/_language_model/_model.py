@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
 from os import PathLike
@@ -34,7 +33,7 @@ from liftlearn._language_model._scorer import (
     Trie,
 )
 from liftlearn._language_model._sentences import Sentences
-from liftlearn._language_model._surroundings import in_plain_torch
+from liftlearn._language_model._surroundings import evaluating, in_plain_torch
 from liftlearn._validation import Interval, check_number
 
 # Tokens that one pass over prompts holds at the most, with those of the answers.
@@ -760,7 +759,7 @@ class LanguageModel:
         scores = np.zeros((len(tokens), len(answers)))
         if not trie.nodes or not tokens:
             return scores
-        with _evaluating(self.model), torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             n_shared, start = self._read_shared(tokens, scorer.passes)
             # Rows of like length share a pass, the longest first: what fits it, fits.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
@@ -827,19 +826,6 @@ class LanguageModel:
             "input_ids": torch.tensor(ids, device=device),
             "attention_mask": torch.tensor(mask, device=device),
         }
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Put a model into evaluation mode for a while, if it is being trained."""
-    if not model.training:
-        yield
-        return
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
 
 
 def _texts(texts: Sequence[str], name: str) -> Sequence[str]:

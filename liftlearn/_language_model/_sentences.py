@@ -11,7 +11,7 @@ from torch import Tensor
 
 from liftlearn._language_model._passes import Read
 from liftlearn._language_model._scorer import AnswerScorer, SentenceScorer
-from liftlearn._language_model._surroundings import in_plain_torch
+from liftlearn._language_model._surroundings import evaluating, in_plain_torch
 
 # Tokens that one pass over sentences holds at the most.
 _BATCH_TOKENS = 4096
@@ -52,7 +52,7 @@ class Sentences:
         tokens, steps = self._scorer.examples(prompts, answers, orders)
         if not steps.shape[1]:
             return scores
-        with torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             for rows in _batches(tokens, 0):
                 inputs = self._padded([tokens[row] for row in rows])
                 asked = torch.tensor(steps[rows], device=self.model.device)
@@ -77,7 +77,7 @@ class Sentences:
             self._last[field] = AnswerScorer(self.model, trie)
         others = [other for other in order if other != field]
         tokens = [ids + header for ids in self._beginnings(answers, others)]
-        with torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             for rows in _batches(tokens, trie.depth):
                 inputs = self._padded([tokens[row] for row in rows])
                 scored = self._last[field].score_all(
@@ -102,7 +102,7 @@ class Sentences:
         inverse.
         """
         drawn = answers.copy()
-        with torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             for pattern in np.unique(answers >= 0, axis=0):
                 alike = np.flatnonzero(((answers >= 0) == pattern).all(axis=1))
                 tokens = self._beginnings(answers[alike], order)

@@ -87,6 +87,19 @@ def in_plain_torch(
     return computed
 
 
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Put a model into evaluation mode for a while, if it is being trained."""
+    if not model.training:
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
 def import_whole(name: str) -> ModuleType:
     """Import a module to its end, even if Ctrl-C is pressed meanwhile.
 
