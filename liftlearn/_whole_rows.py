@@ -21,7 +21,6 @@ from liftlearn._cells import UNSEEN
 from liftlearn._corpus import drawn_rows
 from liftlearn._encoder import ColumnWording, RowEncoder
 from liftlearn._numbers import Scale, write_plain, write_scaled
-from liftlearn._tables import names_of
 
 # What stands for a cell: that of a missing one or one that is not known, which the
 # sentence leaves out; and that of a level that `fit` never met.
@@ -56,9 +55,14 @@ class ColumnType:
             return cls(kind, zone, "category", listed, bool(dtype.ordered))
         return cls(kind, zone, str(dtype), None, ordered=False)
 
-    def column(self, values: list[Any]) -> pd.Series:
-        """Return values as a column; times are seconds, a missing cell is None."""
-        if self.kind == "datetime":
+    def column(self, values: list[Any], *, are_levels: bool) -> pd.Series:
+        """Return levels as a column, or numbers of a grid; a missing cell is None.
+
+        Numbers of times are seconds.
+        """
+        if are_levels:
+            cells = pd.Series(values, dtype=object)
+        elif self.kind == "datetime":
             cells = pd.Series(_moments(values))
             # A clock that shows an hour twice, or leaves it out, is set to one there.
             if self.zone is not None:
@@ -79,14 +83,19 @@ class ColumnType:
         return cells.astype(self.dtype)
 
     def filled(
-        self, cells: pd.Series, rows: NDArray[np.intp], values: list[Any]
+        self,
+        cells: pd.Series,
+        rows: NDArray[np.intp],
+        values: list[Any],
+        *,
+        are_levels: bool,
     ) -> pd.Series:
         """Return a column with values in some of its rows, of its own type."""
         own = replace(self, dtype=str(cells.dtype), categories=None)
         if isinstance(cells.dtype, pd.CategoricalDtype):
             own = ColumnType.of(self.kind, self.zone, cells.dtype)
         whole = cells.copy()
-        whole.iloc[rows] = own.column(values).to_numpy()
+        whole.iloc[rows] = own.column(values, are_levels=are_levels).to_numpy()
         return whole
 
 
@@ -169,6 +178,11 @@ class RowColumn:
         """How many of them are a value."""
         return len(self.answers.texts)
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether its values are levels, and not numbers of a grid."""
+        return isinstance(self.answers, LevelAnswers)
+
 
 @dataclass(frozen=True, eq=False)
 class WholeRows:
@@ -193,7 +207,7 @@ class WholeRows:
         can't be answered raises ValueError.
         """
         columns = []
-        names, cells = names_of(table), encoder.cells(table)
+        cells = encoder.cells(table)
         for i, wording in enumerate(encoder.column_wordings()):
             answers, missing = _answers_of(
                 wording, encoder, table.iloc[:, i], cells[i], weight
@@ -201,7 +215,7 @@ class WholeRows:
             column = ColumnType.of(wording.column.kind, wording.column.zone, dtypes[i])
             header, ending = wording.header, wording.ending
             columns.append(
-                RowColumn(names[i], column, header, ending, answers, missing)
+                RowColumn(wording.name, column, header, ending, answers, missing)
             )
         return cls(columns)
 
@@ -261,7 +275,9 @@ class WholeRows:
     ) -> pd.DataFrame:
         """Return rows as a table with the names and types of `fit`'s."""
         made = [
-            column.type.column(self.values(i, index[:, i], share[:, i]))
+            column.type.column(
+                self.values(i, index[:, i], share[:, i]), are_levels=column.has_levels
+            )
             for i, column in enumerate(self.columns)
         ]
         table = pd.concat(made, axis=1)

@@ -37,6 +37,7 @@ def table_of_all_kinds(n_rows=40, seed=0):
             "day": day + pd.to_timedelta(rng.randint(0, 400, n_rows), unit="D"),
             "there": pd.Series(day.tz_localize("Europe/Berlin") + hours),
             "took": pd.to_timedelta(rng.randint(0, 5000, n_rows), unit="s"),
+            "every": pd.to_timedelta(rng.randint(1, 4, n_rows), unit="h"),
             "grade": pd.Categorical(rng.choice(list("abc"), n_rows), list("cbad")),
             "count": pd.array(rng.randint(0, 10_000, n_rows), dtype="Int64"),
             "holed": np.where(rng.uniform(size=n_rows) < 0.3, np.nan, rng.rand(n_rows)),
@@ -166,11 +167,11 @@ def test_a_target_is_one_more_column(given):
 
     scores = density.score_samples(X, y) if given else density.score_samples(whole)
 
-    alone = fitted(whole)
     assert density.target_ == "grade"
     assert density.n_features_in_ == 2
     assert list(density.sample(2, random_state=0)) == ["a", "b", "grade"]
-    np.testing.assert_array_equal(scores, alone.score_samples(whole))
+    assert set(density.orders_[:, -1]) == {2}, "it is drawn given all other cells"
+    np.testing.assert_array_equal(scores, density.score_samples(whole))
     assert (density.score_samples(X) > scores).all(), "a row's parts are more probable"
 
 
@@ -514,7 +515,7 @@ WRONG = {
     "no draws": ({"n_samples": 0}, "n_samples is a whole number"),
     "no temperature": ({"temperature": 0}, "temperature is a positive number"),
     "another kind": ({"given": {"age": "old"}}, "held numbers"),
-    "half a year": ({"given": {"age": 30.5}}, "whose type is int64"),
+    "half a year": ({"given": {"age": 30.5}}, "Give whole numbers"),
     "too few rows": (
         {"n_samples": 3, "given": pd.DataFrame({"age": [1, 2]})},
         "one for each of 3",
@@ -564,6 +565,27 @@ def test_in_a_fixed_order_no_cell_is_known_behind_one_that_is_not():
         density.sample(given={"b": True})
     with pytest.raises(ValueError, match="shuffle_columns"):
         density.conditional(X, "a")
+
+
+def test_columns_of_one_name_are_numbered():
+    X = few_levels().set_axis(["a", "a"], axis=1)
+    density = fitted(X)
+
+    drawn = density.sample(3, given={"a (2)": True}, random_state=0)
+
+    assert list(drawn) == ["a", "a (2)"]
+    assert drawn["a (2)"].tolist() == [True] * 3
+    assert np.isfinite(density.score_samples(X)).all()
+
+
+def test_periods_are_drawn_and_given():
+    X = pd.DataFrame({"day": pd.period_range("2024-01-01", periods=30, freq="D")})
+    density = fitted(X.assign(n=range(30)))
+
+    drawn = density.sample(2, given={"day": X["day"][3]}, random_state=0)
+
+    assert drawn["day"].tolist() == [X["day"][3]] * 2
+    assert density.sample(5, random_state=0)["day"].dtype == X["day"].dtype
 
 
 def test_a_column_of_one_value_and_one_of_none_are_learnt():

@@ -2,7 +2,7 @@
 
 The test tries a few. For a longer run, whose findings are shown at its end::
 
-    python -m tests.test_fuzzing 1000
+    python tests/test_fuzzing.py 1000
 """
 
 import datetime
@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import liftlearn
-from liftlearn import FineTuner, LIFTClassifier, LIFTRegressor, load
+from liftlearn import FineTuner, LIFTClassifier, LIFTDensity, LIFTRegressor, load
 
 # An error is meant for users if liftlearn raises it, or scikit-learn's checks do.
 _SPEAK_TO_USERS = [Path(liftlearn.__file__).parent, Path(sklearn.__file__).parent]
@@ -199,10 +199,7 @@ def outcome(estimator, X, y, weight, also):
             estimator.fit(X, y, weight)
         predicted = outputs(estimator, X)
     except (ValueError, TypeError) as error:
-        raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if any(place in raised.parents for place in _SPEAK_TO_USERS):
-            return f"{type(error).__name__}: {str(error)[:40]}"
-        raise
+        return refusal(error)
     assert predicted.shape[0] == n_rows
     assert np.isfinite(predicted).all()
     # A row's prediction is its own.
@@ -216,6 +213,41 @@ def outcome(estimator, X, y, weight, also):
         estimator.save(folder)
         np.testing.assert_array_equal(outputs(load(folder), X), predicted)
     return "predicted"
+
+
+def outcome_of_rows(X, y, weight):
+    """Return what comes of a table of whole rows; raise if it is no good."""
+    density = LIFTDensity(finetuner=FineTuner(max_steps=1), random_state=0)
+    try:
+        density.fit(X, y, weight)
+    except (ValueError, TypeError) as error:
+        return refusal(error)
+    # The table itself is known, so its own rows are neither refused nor impossible.
+    scores = density.score_samples(X, y)
+    assert np.isfinite(scores).all()
+    drawn = density.sample(5, random_state=0)
+    assert np.isfinite(density.score_samples(drawn)).all()
+    filled = density.impute(X)
+    assert len(filled) == len(y)
+    drawn_again = density.sample(5, given=drawn.iloc[:, :1], random_state=0)
+    assert drawn_again.iloc[:, 0].equals(drawn.iloc[:, 0])
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            density.save(folder)
+        except TypeError as error:  # levels of a type of their own
+            return refusal(error)
+        loaded = load(folder)
+        np.testing.assert_array_equal(loaded.score_samples(X, y), scores)
+        pd.testing.assert_frame_equal(loaded.sample(5, random_state=0), drawn)
+    return "drawn"
+
+
+def refusal(error):
+    """Return an error that is meant for users in short; raise any other one."""
+    raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    if any(place in raised.parents for place in _SPEAK_TO_USERS):
+        return f"{type(error).__name__}: {str(error)[:40]}"
+    raise error
 
 
 def outputs(estimator, X):
@@ -242,6 +274,8 @@ def fuzz(n_tables, found):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found[outcome(*problem)] += 1
+            _, X, y, weight, _ = problem
+            found[outcome_of_rows(X, y, weight)] += 1
 
     try_one()
 
@@ -250,6 +284,7 @@ def test_every_random_table_is_predicted_or_refused_in_words():
     found = Counter()
     fuzz(15, found)
     assert found["predicted"]
+    assert found["drawn"]
 
 
 if __name__ == "__main__":

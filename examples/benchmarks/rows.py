@@ -87,7 +87,8 @@ def draws(table: pd.DataFrame, is_class: bool, model: str | None, seed: int) -> 
         stratify=table[target] if is_class else None,
     )
     started = time.perf_counter()
-    density = LIFTDensity(model, random_state=seed).fit(train)
+    density = LIFTDensity(model, random_state=seed)
+    density.fit(train.drop(columns=target), train[target])
     fitted = time.perf_counter()
     drawn = density.sample(len(train), random_state=seed)
     seconds = {

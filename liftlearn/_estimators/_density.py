@@ -79,7 +79,7 @@ class LIFTDensity(DensityMixin, Parted):
         What each column's cells can be, and how they are written.
     orders_ : ndarray of shape (n_orders, n_columns)
         The orders of the columns over which probabilities are averaged: eight drawn
-        ones, or the table's own alone.
+        ones, in which a target stands last, or the table's own alone.
     target_ : str, int or None
         The name of the column that ``y`` became.
 
@@ -208,7 +208,7 @@ class LIFTDensity(DensityMixin, Parted):
         self.encoder_ = encoder.fit(table, sample_weight=weight)
         self.rows_ = WholeRows.fit(self.encoder_, table, dtypes, weight)
         shuffles = bool(self.encoder_.shuffle_columns_)
-        self.orders_ = _orders(table.shape[1], rng) if shuffles else _table_order(table)
+        self.orders_ = self._orders(rng) if shuffles else _table_order(table)
         corpus = RowCorpus(self.rows_, self.encoder_, table, weight, shuffles)
         self._sentences(pretrained)  # raises where a row is too long to be read
         # 3. The members learn it.
@@ -447,6 +447,17 @@ class LIFTDensity(DensityMixin, Parted):
         lm = self.language_model_
         return lm.members if isinstance(lm, Ensemble) else (lm,)
 
+    def _orders(self, rng: RandomState) -> NDArray[np.intp]:
+        """Return orders of the columns, each once; a target stands last."""
+        n_columns = len(self.rows_.columns)
+        last = [] if self.target_ is None else [n_columns - 1]
+        n_free = n_columns - len(last)
+        n_orders = min(_ORDERS, math.factorial(min(n_free, _ORDERS)))
+        orders: dict[tuple[int, ...], None] = {}
+        while len(orders) < n_orders:
+            orders[tuple([*rng.permutation(n_free).tolist(), *last])] = None
+        return np.array(list(orders))
+
     def _sentences(self, lm: LanguageModel, *, missing: bool = True) -> Sentences:
         """Return what a member says of rows, with or without missing cells."""
         fields = self.rows_.fields
@@ -561,11 +572,13 @@ class LIFTDensity(DensityMixin, Parted):
         for i in np.flatnonzero(known.any(axis=0)):
             rows = np.flatnonzero(known[:, i])
             given = table.iloc[rows, i].tolist()
-            own = pd.Series(given, dtype=object).astype(made.dtypes.iloc[i])
-            if not (own == pd.Series(given, own.index)).all():
+            dtype = made.dtypes.iloc[i]
+            own = pd.Series(given, dtype=object).astype(dtype)
+            is_whole = pd.api.types.is_integer_dtype(dtype)
+            if is_whole and (own != np.array(given, np.float64)).any():
                 raise ValueError(
-                    f"given holds {given[0]!r} in column {made.columns[i]!r}, whose "
-                    f"type is {made.dtypes.iloc[i]}. Give a value of that type."
+                    f"given holds {given!r} in column {made.columns[i]!r}, whose "
+                    f"type is {dtype}. Give whole numbers."
                 )
             columns[i] = columns[i].copy()
             columns[i].iloc[rows] = own.to_numpy()
@@ -604,23 +617,15 @@ class LIFTDensity(DensityMixin, Parted):
             cells = table.iloc[:, i]
             rows = np.flatnonzero(cells.isna().to_numpy())
             if len(rows) and self.rows_.columns[i].n_values:
+                own = self.rows_.columns[i]
                 values = self.rows_.values(i, index[rows, i], share[rows, i])
-                cells = self.rows_.columns[i].type.filled(cells, rows, values)
+                cells = own.type.filled(cells, rows, values, are_levels=own.has_levels)
             columns.append(cells)
         return pd.concat(columns, axis=1).set_axis(table.columns, axis=1)
 
 
 ESTIMATORS["LIFTDensity"] = LIFTDensity
 TASKS[LIFTDensity._task] = LIFTDensity._parts
-
-
-def _orders(n_columns: int, rng: RandomState) -> NDArray[np.intp]:
-    """Return orders of the columns, each once, the first and last cells unlike."""
-    n_orders = min(_ORDERS, math.factorial(min(n_columns, _ORDERS)))
-    orders: dict[tuple[int, ...], None] = {}
-    while len(orders) < n_orders:
-        orders[tuple(rng.permutation(n_columns).tolist())] = None
-    return np.array(list(orders))
 
 
 def _table_order(table: pd.DataFrame) -> NDArray[np.intp]:
@@ -643,8 +648,10 @@ def _target_column(y: Any, table: pd.DataFrame) -> pd.Series:
 
 def _n_columns(X: Any) -> int:
     """Return how many columns a table of any kind has; 0 where it is none."""
-    shape = X.shape if hasattr(X, "shape") else np.shape(X[:1])
-    return int(shape[1]) if len(shape) == 2 else 0
+    if hasattr(X, "shape"):
+        return int(X.shape[1]) if len(X.shape) == 2 else 0
+    is_rows = isinstance(X, Sequence) and len(X) and hasattr(X[0], "__len__")
+    return len(X[0]) if is_rows else 0
 
 
 def _with_column(
