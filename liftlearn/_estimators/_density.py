@@ -455,7 +455,7 @@ class LIFTDensity(DensityMixin, Parted):
         n_orders = min(_ORDERS, math.factorial(min(n_free, _ORDERS)))
         orders: dict[tuple[int, ...], None] = {}
         while len(orders) < n_orders:
-            orders[tuple([*rng.permutation(n_free).tolist(), *last])] = None
+            orders[(*rng.permutation(n_free).tolist(), *last)] = None
         return np.array(list(orders))
 
     def _sentences(self, lm: LanguageModel, *, missing: bool = True) -> Sentences:
