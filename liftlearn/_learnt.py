@@ -336,6 +336,8 @@ def _check_rows(estimator: Any) -> None:
             is_right &= rooms.shape == (len(answers.texts) + 1,)
             is_right &= bool(np.isfinite(rooms).all()) and (np.diff(rooms) >= 0).all()
             is_right &= unit is None or (np.isfinite(unit) and unit > 0)
+            is_right &= 0 < min(answers.beyond) <= max(answers.beyond) < 0.5
+            is_right &= bool(np.isfinite(answers.reach)) and answers.reach > 0
         if not is_right:
             raise ValueError("the answers of a column don't fit together")
     first = np.zeros((1, n_columns), np.intp)

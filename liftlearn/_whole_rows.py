@@ -32,6 +32,8 @@ _MOST_DIGITS = 3
 # What numbers may be multiples of, the greatest first; times are in seconds.
 _UNITS = tuple(10.0**-decimals for decimals in range(5))
 _TIME_UNITS = (86_400.0, 3600.0, 60.0, *_UNITS)
+# The most of an outer answer that lies beyond the numbers of `fit`.
+_MOST_BEYOND = 0.4
 # By this share a multiple may be missed, of numbers that float32 holds or others.
 _ROUNDING, _FLOAT32_ROUNDING = 1e-12, 2e-7
 
@@ -117,11 +119,16 @@ class GridAnswers:
     """The numbers of a grid as answers, each with its room.
 
     Where all numbers of `fit` are multiples of a unit, rooms end between two of them.
+    The outer answers stand for what lies beyond, too: as probable as that the next of
+    exchangeable numbers is the greatest, and ever less so with the distance.
     """
 
     answers: NumberAnswers
     rooms: NDArray[np.float64]  # where they begin, and the last one's end
     unit: float | None
+    # The share of the first and of the last answer that lies beyond, and how far.
+    beyond: tuple[float, float]
+    reach: float
 
     @property
     def texts(self) -> list[str]:
@@ -143,16 +150,39 @@ class GridAnswers:
         """Return a number in the room of each answer, at that share of it."""
         return self._rounded(self.answers.number_at(index + share))
 
-    def log_size(self) -> NDArray[np.float64]:
-        """Return the logarithm of how many numbers, or how much room, an answer has."""
-        width = np.diff(self.rooms) / (self.unit or 1.0)
-        size: NDArray[np.float64] = np.log(np.where(width > 0, width, 1.0))
-        return size
+    def log_prob_within(
+        self, numbers: NDArray[np.float64], index: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the log-probability of each number, given its answer.
+
+        Or the logarithm of the density, where the numbers have no unit.
+        """
+        unit = self.unit or 1.0
+        width = np.diff(self.rooms) / unit
+        shares = np.ones(len(width))
+        shares[[0, -1]] -= self.beyond
+        log_prob = np.log(shares / np.where(width > 0, width, 1.0))[index]
+        numbers = self._multiples(numbers)
+        low, high = self.answers.low, self.answers.high
+        for share, away in zip(
+            self.beyond, (low - numbers, numbers - high), strict=True
+        ):
+            out = away > 0
+            n_units, reach = away[out] / unit, self.reach / unit
+            if self.unit is None:
+                log_tail = -np.log(reach) - n_units / reach
+            else:  # the same in steps
+                log_tail = np.log(-np.expm1(-1 / reach)) - (n_units - 1) / reach
+            log_prob[out] = np.log(share) + log_tail
+        return log_prob
+
+    def _multiples(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        return numbers if self.unit is None else _multiples(numbers, self.unit)
 
     def _rounded(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self.unit is not None:
-            numbers = _multiples(numbers, self.unit)
-        inside: NDArray[np.float64] = numbers.clip(self.answers.low, self.answers.high)
+        inside: NDArray[np.float64] = self._multiples(numbers).clip(
+            self.answers.low, self.answers.high
+        )
         return inside
 
 
@@ -284,17 +314,22 @@ class WholeRows:
         names = [column.name for column in self.columns]
         return table.set_axis(pd.Index(names, tupleize_cols=False), axis=1)
 
-    def log_sizes(self, index: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the logarithm of how many values share the answers of each row.
+    def log_prob_within(
+        self, encoder: RowEncoder, table: pd.DataFrame, index: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the log-probability of each row's cells, given their answers.
 
-        Or, of a continuous column, of how much room: densities are per unit of it.
+        That is 0 but for numbers, of which several have one answer.
         """
         total = np.zeros(len(index))
-        for own, column in zip(index.T, self.columns, strict=True):
-            if isinstance(column.answers, GridAnswers):
-                size = column.answers.log_size()
-                is_value = (own >= 0) & (own < len(size))
-                total[is_value] += size[own[is_value]]
+        for i, cells in enumerate(encoder.cells(table)):
+            answers = self.columns[i].answers
+            if isinstance(answers, GridAnswers):
+                rows = np.flatnonzero(
+                    (index[:, i] >= 0) & (index[:, i] < len(answers.texts))
+                )
+                numbers = as_numbers(cells)[rows]
+                total[rows] += answers.log_prob_within(numbers, index[rows, i])
         return total
 
 
@@ -442,7 +477,26 @@ def _grid(
     if low < high:
         scale = Scale(rooms, np.linspace(0.0, 1.0, len(rooms)))
     answers = NumberAnswers(texts, scale, low, high, len(numbers))
-    return GridAnswers(answers, rooms, unit)
+    beyond, reach = _tails(answers.write(numbers), numbers, weight, len(texts))
+    return GridAnswers(answers, rooms, unit, beyond, reach)
+
+
+def _tails(
+    index: NDArray[np.intp],
+    numbers: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    n_answers: int,
+) -> tuple[tuple[float, float], float]:
+    """Return which share of the outer answers lies beyond the numbers, and how far."""
+    # Each of n + 1 exchangeable numbers is the greatest with the same probability.
+    rare = 1 / (weight.sum() + 1)
+    first, last = (
+        float(weight[index == end].sum() / weight.sum()) for end in (0, n_answers - 1)
+    )
+    beyond = min(rare / first, _MOST_BEYOND), min(rare / last, _MOST_BEYOND)
+    middle = np.median(numbers)
+    reach = float(np.average(np.abs(numbers - middle), weights=weight))
+    return beyond, reach or max(abs(float(middle)), 1.0)
 
 
 def _spaced_rooms(scale: Scale, unit: float | None, n_most: int) -> NDArray[np.float64]:

@@ -110,24 +110,47 @@ def test_whole_numbers_have_probabilities_that_sum_to_1():
     rng = np.random.RandomState(0)
     X = pd.DataFrame({"n": np.round(rng.exponential(200.0, 60))})
     density = fitted(X)
-    low, high = int(X["n"].min()), int(X["n"].max())
 
-    every = pd.DataFrame({"n": np.arange(low, high + 1.0)})
+    every = pd.DataFrame({"n": np.arange(-8000.0, 10_000.0)})
+    inside = every["n"].between(X["n"].min(), X["n"].max())
 
-    assert high - low > 300
-    assert np.exp(density.score_samples(every)).sum() == pytest.approx(1.0, abs=1e-9)
+    probability = np.exp(density.score_samples(every))
+    assert X["n"].max() - X["n"].min() > 300
+    assert probability.sum() == pytest.approx(1.0, abs=1e-9)
+    assert 0.9 < probability[inside].sum() < 0.99
 
 
 def test_densities_of_a_continuous_column_integrate_to_1():
     X = pd.DataFrame({"x": np.random.RandomState(0).normal(size=50)})
     density = fitted(X)
+    low, high = X["x"].min(), X["x"].max()
     [column] = density.rows_.columns
     rooms = column.answers.rooms
     middle = pd.DataFrame({"x": (rooms[:-1] + rooms[1:]) / 2})
+    away = np.arange(0.0005, 30.0, 0.001)
 
-    total = (np.exp(density.score_samples(middle)) * np.diff(rooms)).sum()
+    inside = (np.exp(density.score_samples(middle)) * np.diff(rooms)).sum()
 
-    assert total == pytest.approx(1.0, abs=1e-9)
+    tails = [
+        np.exp(density.score_samples(pd.DataFrame({"x": beyond}))).sum() * 0.001
+        for beyond in (low - away, high + away)
+    ]
+    assert inside + sum(tails) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("column", ["age", "length", "count", "day"])
+def test_an_outlier_is_ever_less_probable_the_further_away_it_is(all_kinds, column):
+    X, density = all_kinds
+    row = X[:1]
+    span = X[column].max() - X[column].min()
+
+    scores = [
+        density.score_samples(row.assign(**{column: X[column].max() + n * span}))[0]
+        for n in (0, 1, 2, 10)
+    ]
+
+    assert (np.diff(scores) < -0.5).all()
+    assert np.isfinite(scores).all()
 
 
 def test_a_missing_cell_is_left_out_where_fit_had_none():

@@ -80,6 +80,19 @@ def test_digits_are_drawn_and_completed(capsys, tmp_path, monkeypatch):
     assert out.stat().st_size > 10_000
 
 
+def test_odd_rows_are_looked_for_by_both_methods(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "odd.png"
+    arguments = ["plot_odd_rows.py", "--steps", "2", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+
+    runpy.run_path(str(EXAMPLES / "plot_odd_rows.py"), run_name="__main__")
+
+    lines = capsys.readouterr().out.splitlines()
+    for method in ("LIFTDensity", "IsolationForest"):
+        assert sum(f"{method}: AUC" in line for line in lines) == 2
+    assert out.stat().st_size > 10_000
+
+
 def test_a_first_stage_is_compared_with_none_from_both_starts(capsys, monkeypatch):
     # What it is worth is for the docs to show: two draws of two steps say nothing.
     arguments = ["--draws", "2", "--steps", "2"]

@@ -92,8 +92,9 @@ class LIFTDensity(DensityMixin, Parted):
     Cells are of finite lists: a column's levels, or the numbers of a grid. Where all
     numbers of a column are multiples of a unit (whole, tenths, days, ...), so are those
     that are drawn, and they have probabilities. Other numbers have a density per unit
-    of the column. Numbers beyond those of `fit` count as its ends. Free text is
-    refused, since there is no finite list of it.
+    of the column. Beyond the numbers of `fit` lies the probability that the next of
+    exchangeable numbers is the least or the greatest, with an exponential tail; draws
+    leave it out. Free text is refused, since there is no finite list of it.
 
     A model's probability of a row depends on the order of its columns. It is averaged
     over ``orders_`` and over ensemble members, and so are draws: the average is a
@@ -366,7 +367,8 @@ class LIFTDensity(DensityMixin, Parted):
             for order in self.orders_
         ]
         mean = logsumexp(scores, axis=0, b=1 / len(scores))
-        return np.where(is_unmet, -np.inf, mean - self.rows_.log_sizes(index))
+        mean += self.rows_.log_prob_within(self.encoder_, table, index)
+        return np.where(is_unmet, -np.inf, mean)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the logarithm of the probability of all rows: the sum over them.
