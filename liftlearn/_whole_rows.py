@@ -160,7 +160,7 @@ class GridAnswers:
         unit = self.unit or 1.0
         width = np.diff(self.rooms) / unit
         shares = np.ones(len(width))
-        shares[[0, -1]] -= self.beyond
+        np.subtract.at(shares, [0, -1], self.beyond)  # which one answer may be
         log_prob = np.log(shares / np.where(width > 0, width, 1.0))[index]
         numbers = self._multiples(numbers)
         low, high = self.answers.low, self.answers.high

@@ -618,6 +618,10 @@ def test_a_column_of_one_value_and_one_of_none_are_learnt():
     drawn = density.sample(5, random_state=0)
 
     assert drawn["one"].tolist() == [7.5] * 5
+    tenths = pd.DataFrame({"one": np.arange(-3000.0, 4000.0) / 10})
+    alone = np.exp(fitted(X[["one"]]).score_samples(tenths))
+    assert alone.sum() == pytest.approx(1.0, abs=1e-9)
+    assert tenths["one"][alone.argmax()] == 7.5
     assert drawn["none"].isna().all()
     assert np.isfinite(density.score_samples(X)).all()
     with pytest.raises(ValueError, match="missing in fit"):

@@ -67,6 +67,7 @@ def test_showing_and_training_are_compared_on_every_table(
         assert ways.count("3 nearest of all") == 1
 
 
+@pytest.mark.slow
 def test_digits_are_drawn_and_completed(capsys, tmp_path, monkeypatch):
     out = tmp_path / "digits.png"
     arguments = ["--steps", "2", "--draws", "1", "--halves", "60", "--out", str(out)]
