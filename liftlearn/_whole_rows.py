@@ -468,7 +468,12 @@ def _grid(
         rooms, middle = _round_rooms(low, high, unit)
         texts = _plain_texts(middle, wording)
     else:
-        digits = min(encoder.digits_, _MOST_DIGITS)
+        digits = encoder.digits_
+        if digits > _MOST_DIGITS:
+            raise ValueError(
+                f"digits={digits} makes a grid of {10**digits} answers for each column "
+                f"of numbers. Set RowEncoder(digits={_MOST_DIGITS}) or less."
+            )
         if low < high:
             spaced = spaced_scale(numbers, weight, low, high, encoder.spacing_)
             rooms = _spaced_rooms(spaced, unit, 10**digits)

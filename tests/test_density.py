@@ -509,6 +509,21 @@ def test_any_causal_language_model_draws_valid_rows(llama):
     assert density.impute(X).notna().all(axis=None)
 
 
+def test_answers_of_several_tokens_are_drawn_by_the_embedded_model():
+    levels = [f"town {i}" for i in range(90)]
+    X = pd.DataFrame({"town": levels * 2, "x": np.linspace(0, 1, 180)})
+    X["town"] = X["town"].astype("category")
+    density = fitted(X, encoder=RowEncoder(digits=3))
+
+    drawn = density.sample(40, random_state=0)
+
+    assert set(drawn["town"]) <= set(levels)
+    assert drawn["town"].nunique() > 20
+    towns = pd.DataFrame({"town": levels, "x": None})
+    total = np.exp(density.score_samples(towns.astype({"town": X["town"].dtype}))).sum()
+    assert total == pytest.approx(1.0, abs=1e-9)
+
+
 def test_draws_follow_the_probabilities_of_long_answers_too(llama):
     X = few_levels()
     X["a"] = X["a"].map({"p": "one", "q": "one, two", "r": "onetwo"})
@@ -561,6 +576,11 @@ REFUSED = {
         {"encoder": RowEncoder(columns="none", shuffle_columns=False)},
         {},
         "columns='none'",
+    ),
+    "many digits": (
+        {"encoder": RowEncoder(digits=4)},
+        {"x": np.linspace(0, 1, 30)},
+        "digits=4",
     ),
     "the reader": ({"model": "liftlearn:reader"}, {}, "every cell is an answer"),
     "all tokens": (
