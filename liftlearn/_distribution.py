@@ -19,7 +19,7 @@ from liftlearn._validation import Interval, check_number, finite_numbers
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NumberDistribution:
     """Distributions over numbers, one for each row, as `LIFTRegressor` predicts them.
 
@@ -46,6 +46,8 @@ class NumberDistribution:
     ... )
     >>> distribution.mean, distribution.quantile([0.25, 0.75])
     (array([1.25]), array([[0.5, 2. ]]))
+    >>> distribution
+    NumberDistribution(1 row, from 0 to 3)
     """
 
     edges: Floats
@@ -55,6 +57,16 @@ class NumberDistribution:
 
     def __len__(self) -> int:
         return len(self.log_mass)
+
+    def __repr__(self) -> str:
+        rows = "1 row" if len(self) == 1 else f"{len(self)} rows"
+        name = type(self).__name__
+        return f"{name}({rows}, from {self.low:g} to {self.high:g})"
+
+    def __getitem__(self, rows: Any) -> NumberDistribution:
+        """Return the distributions of some rows; a single one is a row, too."""
+        chosen = np.atleast_2d(self.log_mass[rows])
+        return NumberDistribution(self.edges, chosen, self.low, self.high)
 
     @property
     def mean(self) -> Floats:

@@ -173,3 +173,15 @@ def test_a_wrong_question_is_told_so(call, message):
 
     with pytest.raises(ValueError, match=message):
         call(distribution)
+
+
+def test_some_rows_are_distributions_of_these_rows():
+    rng = np.random.default_rng(0)
+    mass = rng.dirichlet(np.ones(5), size=4)
+    whole = NumberDistribution(np.arange(6.0), np.log(mass), 0.0, 5.0)
+
+    for rows in (slice(1, 3), [2, 0], np.array([True, False, False, True])):
+        np.testing.assert_array_equal(whole[rows].mean, whole.mean[rows])
+    assert len(whole[-1]) == 1
+    assert whole[-1].median == whole.median[-1]
+    assert repr(whole[:2]) == "NumberDistribution(2 rows, from 0 to 5)"

@@ -745,3 +745,20 @@ def test_too_long_a_row_is_told_by_us_alone(llama_folder, tmp_path):
         logger.removeHandler(handler)
     assert told == []
     assert transformers_logging.get_verbosity() == level
+
+
+def test_a_language_model_says_in_a_line_what_it_is(lm):
+    shown = repr(lm)
+
+    n_weights = sum(weight.numel() for weight in lm.model.parameters())
+    assert shown.startswith(f"LanguageModel({type(lm.model).__name__}, {n_weights:,} ")
+    assert "\n" not in shown
+    assert "adapter" not in shown
+
+
+def test_a_language_model_tells_its_adapter(gpt2_folder):
+    lm = LanguageModel.load(gpt2_folder)
+
+    adapted = lm.trainable_copy(lm.default_adapter())
+
+    assert "adapter of rank 16" in repr(adapted)

@@ -91,6 +91,17 @@ class LanguageModel:
         # The model under the adapter.
         self._base: Self | None = None
 
+    def __repr__(self) -> str:
+        n_weights = sum(weight.numel() for weight in self.model.parameters())
+        facts = [
+            type(self.model).__name__,
+            f"{n_weights:,} weights in {str(self.model.dtype).removeprefix('torch.')}",
+            f"on {self.model.device}",
+        ]
+        if self.adapter is not None:
+            facts.append(f"adapter of rank {self.adapter.r}")
+        return f"{type(self).__name__}({', '.join(facts)})"
+
     @classmethod
     def load(
         cls,
