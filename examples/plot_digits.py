@@ -8,7 +8,7 @@ the upper half of one that it never saw. Run
 
     pip install "liftlearn[plot]" && python examples/plot_digits.py
 
-It takes about two minutes on two processor cores.
+It takes some minutes.
 """
 
 # %%

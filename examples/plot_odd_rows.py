@@ -8,7 +8,7 @@ well does it find odd rows, beside scikit-learn's isolation forest? Run
 
     pip install "liftlearn[plot]" && python examples/plot_odd_rows.py
 
-It takes about two minutes on two processor cores.
+It takes some minutes.
 """
 
 # %%

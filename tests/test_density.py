@@ -255,6 +255,24 @@ def test_one_given_row_is_for_all_draws(all_kinds):
     assert drawn["length"].nunique() == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("retired", "false", False),
+        ("age", "30", 30),
+        ("day", "2024-02-01", pd.Timestamp("2024-02-01")),
+        ("took", "0 days 00:05:00", pd.Timedelta(minutes=5)),
+    ],
+)
+def test_a_given_text_is_the_value_that_it_says(all_kinds, name, text, expected):
+    X, density = all_kinds
+
+    drawn = density.sample(2, given={name: text}, random_state=0)
+
+    assert drawn[name].tolist() == [expected] * 2
+    assert drawn[name].dtype == X[name].dtype
+
+
 def test_given_rows_may_be_of_polars(all_kinds):
     X, density = all_kinds
     given = X[["age", "length"]][:3]

@@ -572,6 +572,8 @@ class LIFTDensity(DensityMixin, Parted):
         """Return drawn rows with the cells that were given as they were given."""
         columns = [made.iloc[:, i] for i in range(made.shape[1])]
         for i in np.flatnonzero(known.any(axis=0)):
+            if self.rows_.columns[i].has_levels:
+                continue  # a level is the one that it was read as
             rows = np.flatnonzero(known[:, i])
             given = table.iloc[rows, i].tolist()
             dtype = made.dtypes.iloc[i]
