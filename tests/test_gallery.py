@@ -1,0 +1,35 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+# Pages with stored figures, and what makes their measuring short.
+QUICK: dict[str, dict[str, object]] = {}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_page_shows_its_stored_figures_and_can_measure_them(
+    name, capsys, monkeypatch
+):
+    monkeypatch.delenv("LIFTLEARN_REFRESH", raising=False)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(plt, "show", lambda: None)
+    path = EXAMPLES / f"plot_{name}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    page = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, page)
+
+    spec.loader.exec_module(page)
+
+    assert "Measured by LIFTLEARN_REFRESH=1 python examples/" in capsys.readouterr().out
+    assert plt.get_fignums()
+    plt.close("all")
+    # As long as it takes by default is for whoever refreshes the figures.
+    monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 2)
+    figures = page.measure(**QUICK[name])
+    assert list(figures.columns) == list(page.figures.columns)
+    assert len(figures)
