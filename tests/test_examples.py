@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -286,6 +287,21 @@ def test_the_speed_benchmark_compares_with_rivals_and_a_matrix_product(
     assert "one number, greedily" in printed
     assert "Trainer, no" in printed
     assert "GFLOP/s" in printed
+
+
+def test_the_serving_benchmark_measures_both_ways_to_serve(capsys, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", socket.socket.connect)  # undone after
+    arguments = ["serving.py", "--requests", "1", "--steps", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+
+    runpy.run_path(str(EXAMPLES / "benchmarks/serving.py"), run_name="__main__")
+
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    cells = {row.split(" | ")[0]: row.strip("| ").split(" | ")[1:] for row in rows}
+    for name in ("| read in context", "| one fine-tuned member"):
+        assert len(cells[name]) == 9
+        assert min(float(cell) for cell in cells[name]) > 0
+    assert float(cells["| gradient boosting"][0]) > 0.8
 
 
 def test_the_benchmark_of_texts_compares_with_words_in_a_linear_model(
