@@ -61,7 +61,7 @@ def measure(steps="auto"):
             results.append(
                 pd.DataFrame({**columns, "is_odd": is_odd, "oddness": oddness})
             )
-    return pd.concat(results).round(4)
+    return pd.concat(results).round(6)
 
 
 figures = stored("odd_rows", measure)
