@@ -4,11 +4,7 @@ Can it draw one?
 
 An image of a digit is a row of 64 pixels. A model of whole rows learns how likely each
 pixel is after those before it. So it can draw a digit of a given class, or go on from
-the upper half of one that it never saw. Run
-
-    pip install "liftlearn[plot]" && python examples/plot_digits.py
-
-It takes some minutes.
+the upper half of one that it never saw.
 """
 
 # %%
@@ -18,23 +14,15 @@ It takes some minutes.
 # column, so that it can be given; the pixels follow line by line. The columns keep this
 # order, since an image has one.
 
-import argparse
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from stored import stored
 
 from liftlearn import FineTuner, LIFTDensity, RowEncoder
-
-parser = argparse.ArgumentParser(description="Can it draw one?")
-parser.add_argument("--steps", type=int, default=400, help="of training")
-parser.add_argument("--draws", type=int, default=20, help="of each class")
-parser.add_argument("--halves", type=int, default=100, help="that are completed")
-parser.add_argument("--out", help="a file for the picture")
-options = parser.parse_args()
 
 images, classes = load_digits(return_X_y=True)
 pixels = [f"pixel {i}" for i in range(64)]
@@ -44,11 +32,31 @@ train, test = train_test_split(
     table, test_size=0.2, stratify=table["digit"], random_state=0
 )
 
-density = LIFTDensity(
-    encoder=RowEncoder(shuffle_columns=False),
-    finetuner=FineTuner(max_steps=options.steps),
-    random_state=0,
-).fit(train)
+upper, lower = pixels[:32], pixels[32:]
+
+
+def measure(steps=400, n_draws=20, n_halves=100):
+    """Return drawn digits, completed ones, and the means of ten completions."""
+    density = LIFTDensity(
+        encoder=RowEncoder(shuffle_columns=False),
+        finetuner=FineTuner(max_steps=steps),
+        random_state=0,
+    ).fit(train)
+    given = pd.DataFrame({"digit": np.repeat(np.arange(10), n_draws)})
+    drawn = density.sample(len(given), given=given, random_state=0)
+    halves = test.head(n_halves)[["digit", *upper]]
+    completed = [
+        density.sample(len(halves), given=halves, random_state=seed)
+        for seed in range(10)
+    ]
+    mean = completed[0].copy()
+    mean[pixels] = np.mean([each[pixels] for each in completed], axis=0).round(1)
+    kinds = {"drawn": drawn, "completed": completed[0], "mean of ten": mean}
+    return pd.concat(kinds, names=["kind", None]).reset_index("kind")
+
+
+figures = stored("digits", measure)
+of_kind = dict(list(figures.groupby("kind")))
 
 # %%
 # Drawn digits
@@ -56,8 +64,7 @@ density = LIFTDensity(
 # A logistic regression that learnt from real digits names the drawn ones.
 
 judge = LogisticRegression(max_iter=5000).fit(train[pixels] / 16, train["digit"])
-given = pd.DataFrame({"digit": np.repeat(np.arange(10), options.draws)})
-drawn = density.sample(len(given), given=given, random_state=0)
+drawn = of_kind["drawn"]
 right = judge.predict(drawn[pixels] / 16) == drawn["digit"]
 print(
     f"real ones that are named right:  {judge.score(test[pixels] / 16, test.digit):.3f}"
@@ -70,17 +77,12 @@ print(f"drawn ones that are named right: {right.mean():.3f}")
 # The upper half and the class of held-out digits are given. The mean of ten draws is
 # compared with the mean image of the class.
 
-upper, lower = pixels[:32], pixels[32:]
-halves = test[: options.halves]
-completions = [
-    density.sample(len(halves), given=halves[["digit", *upper]], random_state=seed)
-    for seed in range(10)
-]
-mean = np.mean([each[lower].to_numpy() for each in completions], axis=0)
+completed, mean = of_kind["completed"], of_kind["mean of ten"]
+halves = test.head(len(completed))
 of_class = train.groupby("digit")[lower].mean().loc[halves["digit"]].to_numpy()
 truth = halves[lower].to_numpy()
-for name, guess in [("completed", mean), ("mean of the class", of_class)]:
-    error = np.sqrt(((guess - truth) ** 2).mean())
+for name, guess in [("completed", mean[lower]), ("mean of the class", of_class)]:
+    error = np.sqrt(((np.asarray(guess) - truth) ** 2).mean())
     print(f"{name}: root mean squared error of a pixel {error:.2f} of 16")
 
 # %%
@@ -103,8 +105,8 @@ rows = {
     "drawn": drawn.groupby("digit").head(1)[pixels].to_numpy(),
     "drawn again": drawn.groupby("digit").tail(1)[pixels].to_numpy(),
     "held-out": first_of_class[pixels].to_numpy(),
-    "one draw of\nits lower half": completions[0][pixels].to_numpy()[places],
-    "mean of\nten draws": np.hstack([halves[upper].to_numpy(), mean])[places],
+    "one draw of\nits lower half": completed[pixels].to_numpy()[places],
+    "mean of\nten draws": mean[pixels].to_numpy()[places],
 }
 for line, (name, values) in zip(axes, rows.items(), strict=True):
     line[0].set_ylabel(name, rotation=0, ha="right", va="center")
@@ -114,7 +116,4 @@ for line in axes[4:]:
     for axis in line:
         axis.axhline(3.5, color="tab:red", linewidth=1)
 figure.suptitle("Digits, drawn pixel by pixel; below the red lines: completed")
-if options.out:
-    figure.savefig(options.out, dpi=120)
-else:
-    plt.show()
+plt.show()

@@ -123,5 +123,5 @@ is_near = (patients["truth"] - point).abs() <= 2 * deviation
 print(f"{is_near.mean():.0%} of the patients are within two deviations.")
 
 # %%
-# The user guide, docs/user_guide.md, tells what else can be chosen: the wording of the
+# The user guide, in docs/guide, tells what else can be chosen: the wording of the
 # rows, the words of the answers, how long to train, and other language models.

@@ -14,7 +14,6 @@ worth on ten labelled rows?
 # The rows are those of four blobs. Clusters of unlabelled rows are a pretext: which of
 # them is called what is drawn anew for each table, since the classes' names will be
 # others, too.
-import argparse
 import copy
 import tempfile
 
@@ -25,14 +24,10 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import train_test_split
+from stored import stored
 from transformers import AutoModelForCausalLM
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
-
-parser = argparse.ArgumentParser(description="Does a first stage help?")
-parser.add_argument("--draws", type=int, default=20, help="of ten labelled rows")
-parser.add_argument("--steps", type=int, default=60, help="in the second stage")
-options = parser.parse_args()
 
 rows, blob = make_blobs(1000, centers=4, random_state=123)
 X = pd.DataFrame(rows, columns=["x1", "x2"])
@@ -66,21 +61,13 @@ def random_weights():
     return folder
 
 
-second = FineTuner(max_steps=options.steps, n_models=1)
-# The model, the number of pretext tables, and the steps on each
-starts = {
-    "pretrained": (None, 1, 2 * options.steps),
-    "random weights": (random_weights(), 4, options.steps),
-}
-
-
 def first_stage(model, n_tables, n_steps, rng):
     """Return a classifier that was tuned on pretext tables, one after another."""
     tuner = FineTuner(n_epochs=n_steps, max_steps=n_steps, n_models=1)
     classifier = LIFTClassifier(model, finetuner=tuner, warm_start=True)
     for table, clusters in cluster_tables(X_rest, n_tables, 4, rng):
         classifier.set_params(random_state=rng.randint(2**31)).fit(table, clusters)
-    return classifier.set_params(finetuner=second)
+    return classifier
 
 
 # %%
@@ -89,39 +76,51 @@ def first_stage(model, n_tables, n_steps, rng):
 # Each draw of ten labelled rows is learnt alone and after a first stage. Four draws in
 # turn go on from copies of one first stage, then a new one is made.
 
-results = []
-for name, (model, n_tables, n_steps) in starts.items():
-    for draw in range(options.draws):
-        if draw % 4 == 0:
-            rng = np.random.RandomState(draw)
-            staged = first_stage(model, n_tables, n_steps, rng)
-        X_few, _, y_few, _ = train_test_split(
-            X_rest, y_rest, train_size=10, stratify=y_rest, random_state=draw
-        )
-        ways = {
-            "ten rows alone": LIFTClassifier(model, finetuner=second),
-            "after clusters": copy.deepcopy(staged),
-        }
-        for way, classifier in ways.items():
-            classifier.set_params(random_state=draw).fit(X_few, y_few)
-            results.append([name, way, draw, classifier.score(X_test, y_test)])
+
+def measure(n_draws=20, n_steps=60):
+    """Return the accuracy of each start, way and draw of ten rows."""
+    second = FineTuner(max_steps=n_steps, n_models=1)
+    # The model, the number of pretext tables, and the steps on each
+    starts = {
+        "pretrained": (None, 1, 2 * n_steps),
+        "random weights": (random_weights(), 4, n_steps),
+    }
+    results = []
+    for name, (model, *stage) in starts.items():
+        for draw in range(n_draws):
+            if draw % 4 == 0:
+                rng = np.random.RandomState(draw)
+                staged = first_stage(model, *stage, rng).set_params(finetuner=second)
+            X_few, _, y_few, _ = train_test_split(
+                X_rest, y_rest, train_size=10, stratify=y_rest, random_state=draw
+            )
+            ways = {
+                "ten rows alone": LIFTClassifier(model, finetuner=second),
+                "after clusters": copy.deepcopy(staged),
+            }
+            for way, classifier in ways.items():
+                classifier.set_params(random_state=draw).fit(X_few, y_few)
+                results.append([name, way, draw, classifier.score(X_test, y_test)])
+    return pd.DataFrame(results, columns=["model", "way", "draw", "accuracy"])
+
+
+figures = stored("two_stages", measure)
 
 # %%
 # The answer
 # ----------
 
-frame = pd.DataFrame(results, columns=["model", "way", "draw", "accuracy"])
-scores = frame.pivot_table("accuracy", ["model", "draw"], "way")
+scores = figures.pivot_table("accuracy", ["model", "draw"], "way")
 scores = scores[["ten rows alone", "after clusters"]]
 print(scores.groupby("model").agg(["mean", "std"]).round(3).to_string())
 gain = scores["after clusters"] - scores["ten rows alone"]
 by_model = gain.groupby("model")
-error = by_model.std() / np.sqrt(options.draws)
+error = by_model.std() / np.sqrt(by_model.size())
 for name, mean in by_model.mean().items():
     print(f"{name}: gain {mean:+.3f}, standard error {error[name]:.3f}")
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True)
-for ax, name in zip(axes, starts, strict=True):
+for ax, name in zip(axes, ["pretrained", "random weights"], strict=True):
     of_model = scores.loc[name]
     for draw in of_model.to_numpy():
         ax.plot([0, 1], draw, color="0.8", marker="o", markersize=3)

@@ -14,6 +14,7 @@ known function, so that what it says of the noise can be checked.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from stored import stored
 
 from liftlearn import (
     DensityDisplay,
@@ -71,19 +72,27 @@ for step in ("as it stands", "conformalised"):
 # ---------------------------------
 # LIFT draws its predictions. Their spread in a row should be the noise that the row's
 # number has, whatever its size. One copy of the model is enough to see that.
-levels = [0.1, 0.2, 0.4, 0.8]  # in standard deviations of the curve
-spreads = []
-for level in levels:
-    X, curve, y = draw(300, lambda x, level=level: level * np.sqrt(0.5))
-    one = LIFTRegressor(finetuner=FineTuner(n_models=1), random_state=0).fit(X, y)
-    drawn = one.sample_y(X_new, 100, random_state=0)
-    spreads.append(np.median(drawn.std(axis=1)))
-    print(f"noise {level * np.sqrt(0.5):.3f}, median spread of draws {spreads[-1]:.3f}")
+
+
+def measure(levels=(0.1, 0.2, 0.4, 0.8)):
+    """Return the noise and the median spread of draws at levels of a curve's spread."""
+    results = []
+    for level in levels:
+        noise = level * np.sqrt(0.5)
+        X, _, y = draw(300, lambda x, noise=noise: noise)
+        one = LIFTRegressor(finetuner=FineTuner(n_models=1), random_state=0).fit(X, y)
+        drawn = one.sample_y(X_new, 100, random_state=0)
+        results.append([noise, np.median(drawn.std(axis=1))])
+    return pd.DataFrame(results, columns=["noise", "spread"]).round(4)
+
+
+figures = stored("uncertainty", measure)
+print(figures.round(3).to_string(index=False))
 
 figure, ax = plt.subplots()
-noise = np.sqrt(0.5) * np.array(levels)
+noise = figures["noise"]
 ax.plot(noise, noise, "k:", label="the noise itself")
-ax.plot(noise, spreads, "o-", label="spread of draws")
+ax.plot(noise, figures["spread"], "o-", label="spread of draws")
 ax.set(xlabel="standard deviation of the noise", ylabel="median spread of draws")
 ax.legend()
 figure.tight_layout()

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from tiny import write_gguf
 
+import liftlearn
 from liftlearn import LanguageModel, __version__
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+GUIDE = sorted((DOCS / "guide").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *GUIDE]
 by_page = pytest.mark.parametrize(
     "page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES]
 )
@@ -69,9 +72,18 @@ def paragraphs(text):
     return [words.strip() for words in found if words.strip()]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/user_guide.md", "docs/design.md"])
+READ_BY_ALL = [
+    ROOT / "README.md",
+    *[DOCS / f"{name}.md" for name in ("index", "when", "design")],
+    *GUIDE,
+]
+
+
+@pytest.mark.parametrize(
+    "page", READ_BY_ALL, ids=[str(page.relative_to(ROOT)) for page in READ_BY_ALL]
+)
 def test_no_paragraph_of_a_page_that_all_read_is_long(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
 
     long = [words for words in paragraphs(text) if len(words.split()) > MOST_WORDS]
 
@@ -124,6 +136,14 @@ def test_code_tables_and_short_items_are_no_long_paragraph(text):
     lengths = [len(words.split()) for words in paragraphs(text)]
 
     assert max(lengths, default=0) <= MOST_WORDS
+
+
+def test_the_reference_lists_every_public_name():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+
+    listed = re.findall(r"^   (\w+)$", text, re.M)
+
+    assert sorted(listed) == sorted(liftlearn.__all__)
 
 
 def test_the_readme_cites_the_version_that_it_comes_with():

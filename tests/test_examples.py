@@ -17,6 +17,18 @@ from liftlearn import FineTuner, LIFTClassifier
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+def page(name):
+    """Return a page of the gallery, run with its stored figures."""
+    return runpy.run_path(str(EXAMPLES / f"plot_{name}.py"))
+
+
+@pytest.fixture(autouse=True)
+def pages_find_their_figures(monkeypatch):
+    monkeypatch.delenv("LIFTLEARN_REFRESH", raising=False)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+
+
 def test_the_first_steps_compare_with_other_models_on_both_tables(capsys, monkeypatch):
     # As long as by default they run in .ci/run, as the README's main job.
     monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 5)
@@ -34,7 +46,7 @@ def test_the_uncertainty_example_tells_coverages_spreads_and_draws(capsys, monke
     # How near they come to their promise is for the docs to show: chance has a say.
     monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 2)
 
-    runpy.run_path(str(EXAMPLES / "plot_uncertainty.py"), run_name="__main__")
+    spreads = page("uncertainty")["measure"]()["spread"]
 
     lines = capsys.readouterr().out.splitlines()
     for step in ("as it stands", "conformalised"):
@@ -42,72 +54,66 @@ def test_the_uncertainty_example_tells_coverages_spreads_and_draws(capsys, monke
         shares = [int(share) for share in re.findall(r"(\d+)%", held)]
         assert shares == sorted(shares)
         assert len(shares) == 3
-    spreads = [float(line.split()[-1]) for line in lines if line.startswith("noise")]
     assert len(spreads) == 4
-    assert min(spreads) > 0
+    assert spreads.min() > 0
     assert sum(" draws: " in line for line in lines) == 4
 
 
-def test_showing_and_training_are_compared_on_every_table(
-    llama_folder, tmp_path, capsys, monkeypatch
-):
+def test_showing_and_training_are_compared_on_every_table(llama_folder, tmp_path):
     rng = np.random.RandomState(0)
     table = pd.DataFrame({"size": rng.rand(20), "target": ["no", "yes"] * 10})
     for name in ("customers", "breast_cancer"):
         table.to_csv(tmp_path / f"{name}.csv", index=False)
-    arguments = ["--model", str(llama_folder), "--data", str(tmp_path), "--draws", "2"]
-    arguments += ["--shots", "3", "6", "--more", "3", "--test", "6"]
-    monkeypatch.setattr(sys, "argv", ["plot_in_context.py", *arguments])
 
-    runpy.run_path(str(EXAMPLES / "plot_in_context.py"), run_name="__main__")
+    figures = page("in_context")["measure"](
+        llama_folder, tmp_path, shots=(6, 3), n_draws=2, n_test=6
+    )
 
-    lines = capsys.readouterr().out.splitlines()
+    counts = figures.groupby(["set", "rows"])["method"].value_counts()
     for name in ("iris", "customers", "breast_cancer"):
-        ways = [line[14:32].strip() for line in lines if line.startswith(f"{name:13}")]
-        assert ways.count("3 shown") == ways.count("6 trained") == 2
-        assert ways.count("3 nearest of all") == 1
+        assert counts[name, 3, "shown"] == counts[name, 6, "trained"] == 2
+        assert counts[name, 3, "nearest of all"] == 1
 
 
 @pytest.mark.slow
-def test_digits_are_drawn_and_completed(capsys, tmp_path, monkeypatch):
-    out = tmp_path / "digits.png"
-    arguments = ["--steps", "2", "--draws", "1", "--halves", "60", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["plot_digits.py", *arguments])
+def test_digits_are_drawn_and_completed(capsys):
+    digits = page("digits")
 
-    runpy.run_path(str(EXAMPLES / "plot_digits.py"), run_name="__main__")
+    figures = digits["measure"](steps=2, n_draws=1, n_halves=4)
 
     printed = capsys.readouterr().out
     assert "drawn ones that are named right: " in printed
     assert "completed: root mean squared error" in printed
-    assert out.stat().st_size > 10_000
+    kinds = figures["kind"].value_counts()
+    assert kinds.to_dict() == {"drawn": 10, "completed": 4, "mean of ten": 4}
+    known = figures[figures["kind"] != "drawn"]
+    halves = digits["test"][digits["upper"]].head(4).to_numpy()
+    for _, rows in known.groupby("kind"):
+        np.testing.assert_array_equal(rows[digits["upper"]], halves)
+    assert figures[digits["pixels"]].isin(np.arange(161) / 10).all(axis=None)
 
 
-def test_odd_rows_are_looked_for_by_both_methods(capsys, tmp_path, monkeypatch):
-    out = tmp_path / "odd.png"
-    arguments = ["plot_odd_rows.py", "--steps", "2", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", arguments)
-
-    runpy.run_path(str(EXAMPLES / "plot_odd_rows.py"), run_name="__main__")
+def test_odd_rows_are_looked_for_by_both_methods(capsys):
+    figures = page("odd_rows")["measure"](steps=2)
 
     lines = capsys.readouterr().out.splitlines()
     for method in ("LIFTDensity", "IsolationForest"):
         assert sum(f"{method}: AUC" in line for line in lines) == 2
-    assert out.stat().st_size > 10_000
+    groups = figures.groupby(["table", "method"])["is_odd"]
+    assert len(groups) == 4
+    assert (groups.mean() == 0.5).all()
 
 
-def test_a_first_stage_is_compared_with_none_from_both_starts(capsys, monkeypatch):
+def test_a_first_stage_is_compared_with_none_from_both_starts(capsys):
     # What it is worth is for the docs to show: two draws of two steps say nothing.
-    arguments = ["--draws", "2", "--steps", "2"]
-    monkeypatch.setattr(sys, "argv", ["plot_two_stages.py", *arguments])
-
-    runpy.run_path(str(EXAMPLES / "plot_two_stages.py"), run_name="__main__")
+    figures = page("two_stages")["measure"](n_draws=2, n_steps=2)
 
     lines = capsys.readouterr().out.splitlines()
     for start in ("pretrained", "random weights"):
         assert sum(line.startswith(f"{start}: gain ") for line in lines) == 1
-        (row,) = [line for line in lines if line.startswith(f"{start}  ")]
-        means = [float(number) for number in row.split()[-4::2]]
-        assert all(0 <= mean <= 1 for mean in means)
+    assert (figures.groupby(["model", "way"]).size() == 2).all()
+    assert len(figures) == 8
+    assert figures["accuracy"].between(0, 1).all()
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""The site: ``python -m sphinx -W -b html docs docs/_build/html`` builds it."""
+
+import re
+import sys
+from pathlib import Path
+
+import liftlearn
+
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order
+
+project = "liftlearn"
+author = "The liftlearn developers"
+copyright = author
+release = version = liftlearn.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates", "auto_examples/*.md5"]
+templates_path = ["_templates"]
+# The pages are those that GitHub shows: links to headings are by its rules.
+myst_heading_anchors = 4
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+add_module_names = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"plot_",
+    "ignore_pattern": r"stored\.py",
+    "nested_sections": False,
+    "within_subsection_order": "gallery_order.FirstStepsFirst",
+    "download_all_examples": False,
+    "show_signature": False,
+    "abort_on_example_error": True,
+    "matplotlib_animations": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "liftlearn"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 5,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+
+def link_to_gallery(app, docname, source):
+    """Lead links to an example, which open its script elsewhere, to its page here."""
+    source[0] = re.sub(
+        r"\.\./examples/(plot_\w+)\.py\)", r"auto_examples/\1.rst)", source[0]
+    )
+
+
+def setup(app):
+    """Read pages as the site shows them."""
+    app.connect("source-read", link_to_gallery)
