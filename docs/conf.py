@@ -34,7 +34,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"stored\.py",
+    "ignore_pattern": r"/(?!plot_)\w+\.py$",
     "nested_sections": False,
     "within_subsection_order": "gallery_order.FirstStepsFirst",
     "download_all_examples": False,
