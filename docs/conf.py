@@ -58,13 +58,26 @@ html_theme_options = {
 }
 
 
-def link_to_gallery(app, docname, source):
-    """Lead links to an example, which open its script elsewhere, to its page here."""
-    source[0] = re.sub(
+def link_as_here(app, docname, source):
+    """Lead links that open a file in the repository to what the site has of it.
+
+    A script of the gallery has a page. A markdown file outside of ``docs`` has none,
+    and is offered as a file.
+    """
+    up = "../" * (docname.count("/") + 1)
+    text = re.sub(
         r"\.\./examples/(plot_\w+)\.py\)", r"auto_examples/\1.rst)", source[0]
     )
+    source[0] = re.sub(rf"\]\(({re.escape(up)}\w[^)#]*\.md)", r"](path:\1", text)
+
+
+def skip_machinery(app, what, name, member, skip, options):
+    """Leave out what scikit-learn's machinery adds, which links into its own site."""
+    module = getattr(member, "__module__", None) or ""
+    return module.startswith("sklearn.utils") or None
 
 
 def setup(app):
-    """Read pages as the site shows them."""
-    app.connect("source-read", link_to_gallery)
+    """Read pages and members as the site shows them."""
+    app.connect("source-read", link_as_here)
+    app.connect("autodoc-skip-member", skip_machinery)

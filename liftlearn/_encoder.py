@@ -157,7 +157,7 @@ class RowEncoder(
     ----------
     n_features_in_ : int
         Number of columns of the table seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where all of them are strings. Equal ones are numbered.
     column_kinds_ : dict of column name to str
         What each column was read as: ``"continuous"`` or ``"discrete"`` for numbers,

@@ -93,7 +93,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         The distinct labels, sorted.
     n_features_in_ : int
         Number of columns seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns seen in `fit`, where all of them are strings.
     model_ : str, PathLike or None
         The model that training began with, as `model` names one; ``"liftlearn:reader"``

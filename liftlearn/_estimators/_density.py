@@ -69,7 +69,7 @@ class LIFTDensity(DensityMixin, Parted):
     ----------
     n_features_in_ : int
         Number of columns of ``X`` in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where all of them are strings.
     encoder_, finetuner_
         The fitted parts.
