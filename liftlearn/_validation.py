@@ -21,6 +21,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 from sklearn.utils._param_validation import StrOptions as StrOptions
+from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
@@ -87,6 +88,12 @@ def _goes_on_from(estimator: BaseEstimator) -> Collection[str]:
 
 def _is_learnt(name: str) -> bool:
     return name.endswith("_") and not name.startswith("__")
+
+
+def one_after_another(parts: list[Any]) -> Any:
+    """Return parts as scikit-learn's diagram of an estimator shows a flow of them."""
+    details = [str(part) for part in parts]
+    return _VisualBlock("serial", parts, names=details, name_details=details)
 
 
 def check_fitted(estimator: BaseEstimator) -> None:

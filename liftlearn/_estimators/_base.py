@@ -58,6 +58,7 @@ from liftlearn._validation import (
     check_sample_weight,
     check_target,
     fits_whole,
+    one_after_another,
     weights_in_proportion,
 )
 
@@ -155,6 +156,14 @@ class Parted(BaseEstimator):
                 part._prefer(usual | preferences.get(name, {}))
             chosen.append(part)
         return chosen
+
+    def _sk_visual_block_(self) -> Any:
+        """Return the way of the data, as scikit-learn's diagram shows it."""
+        given = [(getattr(self, name), part) for name, part in self._parts.items()]
+        parts: list[Any] = [part() if own is None else own for own, part in given]
+        model: Any = getattr(self, "model_", self.model)
+        named = "an embedded one" if model is None else model
+        return one_after_another([parts[0], f"model: {named}", *parts[1:]])
 
     @property
     def _fields(self) -> list[tuple[str, list[str]]]:

@@ -181,7 +181,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
         if quantiles is not None:
             shares = _checked_quantiles(quantiles, return_std)
             distribution = unchecked(self.predict_distribution)(X)
-            return distribution.ppf(shares[..., None]).T
+            numbers: NDArray[np.float64] = distribution.ppf(shares[..., None]).T
+            return numbers
         lm, prompts = self._answering(self.language_model_), self._prompts(X)
         return self.decoder_.predict(lm, prompts, return_std=return_std)
 
