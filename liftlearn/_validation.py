@@ -67,15 +67,21 @@ def _whole(fit: Fit[Estimator, Given]) -> Fit[Estimator, Given]:
     def fitted(
         self: Estimator, /, *args: Given.args, **kwargs: Given.kwargs
     ) -> Estimator:
-        attempt, kept = object.__new__(type(self)), _goes_on_from(self)
-        vars(attempt).update(
-            {k: v for k, v in vars(self).items() if k in kept or not _is_learnt(k)}
-        )
+        attempt = unlearnt(self)
         checked(attempt, *args, **kwargs)
         self.__dict__ = vars(attempt)
         return self
 
     return fitted
+
+
+def unlearnt(estimator: Estimator) -> Estimator:
+    """Return a copy that a fit begins with: the parts are shared, nothing is learnt."""
+    attempt, kept = object.__new__(type(estimator)), _goes_on_from(estimator)
+    vars(attempt).update(
+        {k: v for k, v in vars(estimator).items() if k in kept or not _is_learnt(k)}
+    )
+    return attempt
 
 
 def _goes_on_from(estimator: BaseEstimator) -> Collection[str]:

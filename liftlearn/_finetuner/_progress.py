@@ -20,6 +20,8 @@ from liftlearn._language_model import LanguageModel
 # longer. Processors are at full speed with fewer, and memory grows with every token,
 # so more would serve nobody; fewer are had by a smaller batch_size.
 _PASS_TOKENS = 4096
+# So many steps of a rehearsal are timed at least.
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,37 @@ class Clock:
     def is_over(self) -> bool:
         out_of_time = self.max_time is not None and self.seconds >= self.max_time
         return self.n_taken >= self.n_steps or out_of_time
+
+
+class Rehearsal(Clock):
+    """Stops after a few steps, and tells how long one took."""
+
+    def __init__(self, n_steps: int, seconds: float) -> None:
+        super().__init__(n_steps, None)
+        self._most = seconds
+        self._read: list[float] = []
+
+    @property
+    def progress(self) -> float:
+        # The loop asks once a step, when it has read the clock.
+        self._read.append(self.seconds)
+        return super().progress
+
+    @property
+    def is_over(self) -> bool:
+        has_enough = len(self._read) > _FEWEST and self._measured >= self._most
+        return super().is_over or has_enough
+
+    @property
+    def seconds_a_step(self) -> float:
+        """The mean without the first step, which is often slower."""
+        if len(self._read) < 2:
+            return self.seconds
+        return self._measured / (len(self._read) - 1)
+
+    @property
+    def _measured(self) -> float:
+        return self._read[-1] - self._read[0]
 
 
 class Best:
