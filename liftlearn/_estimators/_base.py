@@ -45,6 +45,7 @@ from liftlearn._finetuner import (
     TrainingCost,
     bytes_of,
     share_stream,
+    tell,
 )
 from liftlearn._language_model import READER, Ensemble, LanguageModel
 from liftlearn._rules import Part, is_auto
@@ -339,6 +340,10 @@ class LIFT(Parted):
         prompts = sentences(self.encoder_, table)
         pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
         corpus = Corpus(self.encoder_, answers, table, target, weight)
+        if self.verbose:
+            first = int(np.argmin(rows))
+            answer = answers.texts[answers.write(target[[first]], None)[0]]
+            tell(f"The first row is written: {prompts[first]!r}, answer {answer!r}.")
         # 3. Which labelled rows are shown before each.
         shots = self._chosen_shots(pretrained, corpus, prompts, rng)
         corpus = replace(corpus, shots=shots)
@@ -400,6 +405,7 @@ class LIFT(Parted):
         """
         self._validate_params()
         trial = unlearnt(self)
+        trial.verbose = 0
         if not isinstance(trial.random_state, Integral):
             trial.random_state = 0  # no stream of the user's moves on
         began = time.monotonic()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
+from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from liftlearn._language_model import LanguageModel
 
@@ -120,6 +124,53 @@ class Rehearsal(Clock):
     @property
     def _measured(self) -> float:
         return self._read[-1] - self._read[0]
+
+
+class Bar:
+    """One progress bar for all trainings of a fit; none without a total."""
+
+    def __init__(self, n_steps: int | None) -> None:
+        self._bar = tqdm(
+            total=n_steps, desc="fine-tuning", disable=n_steps is None or is_worker()
+        )
+
+    def name(self, training: str) -> None:
+        """Tell which training the next steps are of."""
+        self._bar.set_description(f"fine-tuning{training}")
+
+    def advance(self, n_steps: int = 1) -> None:
+        self._bar.update(n_steps)
+
+    def tell_loss(self, loss: float) -> None:
+        self._bar.set_postfix(loss=loss)
+
+    def skip(self, n_steps: int) -> None:
+        """Expect fewer steps than before."""
+        if self._bar.total is not None:
+            self._bar.total = max(self._bar.total - n_steps, self._bar.n)
+            self._bar.refresh()
+
+    def close(self) -> None:
+        # Members that agree, or a short schedule, leave steps out.
+        self.skip((self._bar.total or 0) - self._bar.n)
+        self._bar.close()
+
+
+def is_worker() -> bool:
+    """Return whether others do the same beside it, so that none is to write.
+
+    Bars of joblib's workers, processes or threads, would run into each other. Of
+    processes that were launched together the first one writes.
+    """
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    is_launched = os.environ.get("RANK", "0") != "0"
+    return not is_main_thread or is_launched or parent_process() is not None
+
+
+def tell(message: str) -> None:
+    """Write a message above the bar, if there is to be one."""
+    if not is_worker():
+        tqdm.write(message)
 
 
 class Best:

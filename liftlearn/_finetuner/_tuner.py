@@ -25,7 +25,7 @@ from liftlearn._finetuner._cost import PeakMemory, TrainingCost, bytes_of
 from liftlearn._finetuner._loop import DTYPES, Training
 from liftlearn._finetuner._members import Member, Metric, Monitor, agree, split
 from liftlearn._finetuner._processes import FITS, own_state
-from liftlearn._finetuner._progress import Clock, Rehearsal
+from liftlearn._finetuner._progress import Bar, Clock, Rehearsal
 from liftlearn._language_model import (
     Ensemble,
     LanguageModel,
@@ -68,7 +68,7 @@ class _Fit(NamedTuple):
     rng: RandomState
     n_most: int
     metric: Metric | None
-    verbose: int
+    bar: Bar
     checkpoints: list[Checkpoint]
 
 
@@ -78,6 +78,15 @@ class _Tuned(NamedTuple):
     lm: LanguageModel
     history: list[dict[str, Any]]
     n_steps: int
+
+
+class _Training(NamedTuple):
+    """What one member is to learn."""
+
+    seen: Corpus
+    n_held_out: int
+    n_steps: int
+    n_short_steps: int  # of a short schedule that is tried beside the full one
 
 
 class FineTuner(Part):
@@ -294,7 +303,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             Tells how well a language model does on a corpus of held-out rows; higher
             is better. Early stopping needs it, and so does a short schedule.
         verbose : int, default=0
-            Above 0 a progress bar is shown.
+            Above 0 one progress bar is shown for all members; not in joblib's workers.
 
         Returns
         -------
@@ -340,7 +349,16 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         if starts[0].reads_in_context:
             return self._untuned(starts[0])
         n_most = self._most_models(starts, corpus)
-        fit = _Fit(starts, rng, n_most, metric, verbose, [])
+        bar = Bar(self._most_steps(starts, corpus, n_most) if verbose else None)
+        fit = _Fit(starts, rng, n_most, metric, bar, [])
+        try:
+            return self._members(fit, corpus)
+        finally:
+            bar.close()
+
+    def _members(self, fit: _Fit, corpus: Corpus) -> list[Member]:
+        """Return tuned members, until there are enough."""
+        starts, n_most = fit.starts, fit.n_most
         # Members that go on do so all.
         may_stop = is_rule(self._chosen("n_models")) and len(starts) == 1
         members: list[Member] = []
@@ -348,7 +366,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         while len(members) < n_most and not (may_stop and agree(members, unseen)):
             seen, held_out = corpus, None
             if self._holds_out(len(members), n_most, corpus):
-                seen, held_out = split(corpus, self.validation_fraction_, rng)
+                seen, held_out = split(corpus, self.validation_fraction_, fit.rng)
                 unseen = held_out if unseen is None else unseen
             rows = corpus.validation if held_out is None else held_out
             tuned = self._member(fit, len(members), seen, rows)
@@ -403,28 +421,22 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
     ) -> TrainingCost:
         """Return the cost of all members, by a few steps of one."""
         n_most = self._most_models(starts, corpus)
-        fit = _Fit(starts, rng, n_most, None, 0, [])
-        n_steps = n_extra = n_rows_read = n_measured = n_trainings = 0
-        # With a single answer there is nothing to learn.
-        learns = any(field.trie.nodes for field in starts[0].fields(corpus.fields))
-        seen = corpus
-        for which in range(n_most):
-            seen, n_held_out = corpus, 0
-            if self._holds_out(which, n_most, corpus):
-                seen, held_out = split(corpus, self.validation_fraction_, rng)
-                n_held_out = len(held_out)
-            self._settle_length(starts[0], seen)
-            n_own = self._n_steps(len(seen)) if learns else 0
-            n_steps += n_own
-            n_rows_read += self._n_rows_read(n_own, len(seen))
-            n_trainings += 1
-            if n_held_out and self._compares_schedules(which, n_most, seen):
-                n_extra += math.ceil(_SHORT * n_own)
-                n_trainings += 1
-                n_measured += 2 * n_held_out
-            # For the temperature, the members' agreement, and early stopping.
-            n_asked = self.n_epochs_ if self.early_stopping_ else min(n_most, 3)
-            n_measured += n_asked * n_held_out
+        fit = _Fit(starts, rng, n_most, None, Bar(None), [])
+        trainings = self._trainings(starts, corpus, n_most, rng)
+        seen = trainings[-1].seen
+        n_steps = sum(own.n_steps for own in trainings)
+        n_extra = sum(own.n_short_steps for own in trainings)
+        n_rows_read = sum(
+            self._n_rows_read(own.n_steps, len(own.seen)) for own in trainings
+        )
+        n_trainings = sum(1 + (own.n_short_steps > 0) for own in trainings)
+        # For the choice of a schedule; for early stopping, or the temperature and the
+        # members' agreement.
+        n_asked = self.n_epochs_ if self.early_stopping_ else min(n_most, 3)
+        n_measured = sum(
+            own.n_held_out * (n_asked + 2 * (own.n_short_steps > 0))
+            for own in trainings
+        )
         # The longest rows take the most memory; and what torch sets up at first.
         few = seen
         if getattr(seen, "shots", None) is None:
@@ -457,6 +469,38 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             seconds=(n_steps + n_extra) * clock.seconds_a_step + n_trainings * beside,
             memory=bytes_of(starts[0].model) + memory.most + (n_most - 1) * kept,
         )
+
+    def _trainings(
+        self,
+        starts: tuple[LanguageModel, ...],
+        corpus: Corpus,
+        n_most: int,
+        rng: RandomState,
+    ) -> list[_Training]:
+        """Return what each member is to learn, with rows that the stream holds out."""
+        # With a single answer there is nothing to learn.
+        learns = any(field.trie.nodes for field in starts[0].fields(corpus.fields))
+        trainings = []
+        for which in range(n_most):
+            seen, n_held_out = corpus, 0
+            if self._holds_out(which, n_most, corpus):
+                seen, held_out = split(corpus, self.validation_fraction_, rng)
+                n_held_out = len(held_out)
+            self._settle_length(starts[0], seen)
+            n_steps = self._n_steps(len(seen)) if learns else 0
+            has_unseen = n_held_out > 0 or corpus.validation is not None
+            compares = has_unseen and self._compares_schedules(which, n_most, seen)
+            n_short = math.ceil(_SHORT * n_steps) if compares else 0
+            trainings.append(_Training(seen, n_held_out, n_steps, n_short))
+        return trainings
+
+    def _most_steps(
+        self, starts: tuple[LanguageModel, ...], corpus: Corpus, n_most: int
+    ) -> int:
+        """Return how many steps all trainings take at the most."""
+        rng = RandomState(0)  # which rows are held out does not matter
+        trainings = self._trainings(starts, corpus, n_most, rng)
+        return sum(own.n_steps + own.n_short_steps for own in trainings)
 
     def _n_rows_read(self, n_steps: int, n_rows: int) -> int:
         """Return how many rows are read in so many steps."""
@@ -513,6 +557,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                 fit.metric(short.lm, unseen), fit.metric(full.lm, unseen)
             )
             tuned = short if self.short_schedule_ else full
+            if self.short_schedule_:  # so will the others' be
+                fit.bar.skip((fit.n_most - 1) * (full.n_steps - short.n_steps))
         else:
             tuned = tune(is_short=self.short_schedule_)
         self.history_ += [{"model": which, **epoch} for epoch in tuned.history]
@@ -543,7 +589,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         fields = lm.fields(corpus.fields)
         name = "" if fit.n_most == 1 else f"{which}-short" if is_short else str(which)
         checkpoint = self._checkpoint(lm, corpus, rng, name)
-        label = "fine-tuning" + (f", member {name}" if name else "")
+        member = f", member {which + 1} of {fit.n_most}" if name else ""
+        fit.bar.name(member + ", short schedule" * is_short)
         max_time = self.max_time and time_share * self.max_time / fit.n_most
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
         with (
@@ -571,7 +618,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                         history,
                         monitor,
                         checkpoint,
-                        label if fit.verbose else None,
+                        fit.bar,
                     )
                 except RuntimeError as error:
                     if not should_reduce_batch_size(error):
