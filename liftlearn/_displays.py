@@ -146,7 +146,7 @@ class IntervalDisplay(_Display):
             If matplotlib is not installed.
         """
         _refuse_other(estimator, "predict_distribution", "a LIFTRegressor")
-        median = estimator.predict_quantiles(X, [0.5])[:, 0]
+        median = estimator.predict(X, quantiles=0.5)
         if not np.iterable(coverages):
             raise TypeError(
                 f"Expected a list of coverages, got {coverages!r}. Write [{coverages}]."

@@ -1,6 +1,6 @@
 """Distributions over a range of numbers: what a regressor knows of each row.
 
-Arrays go in and come out; imports numpy and the checks of arguments alone.
+Arrays go in and come out; imports numpy, scipy and the checks of arguments alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rv_continuous
 from sklearn.utils import check_random_state
 
 from liftlearn._validation import Interval, check_number, finite_numbers
@@ -26,6 +27,12 @@ class NumberDistribution:
     The range is cut into pieces, the same for all rows; within a piece all numbers are
     equally probable. All that is said of a distribution is exact: nothing is sampled,
     and no probability is left out.
+
+    `pdf`, `logpdf`, `cdf`, `ppf` and `interval` are scipy's, and broadcast as its
+    frozen distributions do whose parameters have the shape ``(n_samples,)``: a number
+    is asked of each row, an array of the shape ``(n_samples,)`` has one for each row,
+    and a column of the shape ``(n_points, 1)`` asks several of each row, which gives
+    the shape ``(n_points, n_samples)``.
 
     Parameters
     ----------
@@ -44,8 +51,8 @@ class NumberDistribution:
     >>> distribution = NumberDistribution(
     ...     np.array([0.0, 1.0, 3.0]), np.log([[0.5, 0.5]]), low=0.0, high=3.0
     ... )
-    >>> distribution.mean, distribution.quantile([0.25, 0.75])
-    (array([1.25]), array([[0.5, 2. ]]))
+    >>> distribution.mean, distribution.ppf([0.25, 0.75])
+    (array([1.25]), array([0.5, 2. ]))
     >>> distribution
     NumberDistribution(1 row, from 0 to 3)
     """
@@ -77,7 +84,7 @@ class NumberDistribution:
     @property
     def median(self) -> Floats:
         """Medians, of shape (n_samples,): the least expected absolute error."""
-        return self.quantile(0.5)
+        return self.ppf(0.5)
 
     @property
     def std(self) -> Floats:
@@ -90,120 +97,209 @@ class NumberDistribution:
         deviation: Floats = unit * np.sqrt((self._mass * square).sum(axis=1))
         return deviation
 
-    def cdf(self, y: ArrayLike) -> Floats:
-        """Return the probability of a number no greater than each row's own.
+    def cdf(self, x: ArrayLike) -> Floats:
+        """Return the probability of a number no greater than ``x``.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        x : array-like that broadcasts to (..., n_samples)
             Numbers, in the units of the target.
 
         Returns
         -------
-        probability : ndarray of shape (n_samples,)
+        probability : ndarray of shape (..., n_samples)
             In [0, 1].
 
         Raises
         ------
         ValueError
-            If `y` is not one finite number for each row.
+            If `x` has other than finite numbers, or does not broadcast.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from liftlearn import NumberDistribution
+        >>> two = NumberDistribution(
+        ...     np.arange(3), np.log([[0.5, 0.5], [0.1, 0.9]]), 0, 2
+        ... )
+        >>> two.cdf(1.0)
+        array([0.5, 0.1])
+        >>> two.cdf([[0.0], [2.0]])
+        array([[0., 0.],
+               [1., 1.]])
         """
-        y = self._checked(y)
-        rows, piece = np.arange(len(self)), self._piece(y)
+        x = self._broadcast(finite_numbers(x, "x"), "x")
+        rows, piece = np.arange(len(self)), self._piece(x)
         width = self._width[piece]
-        inside = (y - self.edges[piece]) / np.where(width > 0, width, 1.0)
+        inside = (x - self.edges[piece]) / np.where(width > 0, width, 1.0)
         below: Floats = self._below[rows, piece]
         return below + inside.clip(0.0, 1.0) * self._mass[rows, piece]
 
-    def quantile(self, q: ArrayLike) -> Floats:
-        """Return the numbers below which a share of the probability lies.
+    def ppf(self, q: ArrayLike) -> Floats:
+        """Return the quantiles: numbers below which a share of the probability lies.
 
         Parameters
         ----------
-        q : float, or array-like of shape (n_quantiles,)
-            Shares in [0, 1].
+        q : array-like that broadcasts to (..., n_samples)
+            Shares in [0, 1]. ``predict(X, quantiles=...)`` of a `LIFTRegressor` has the
+            rows first.
 
         Returns
         -------
-        numbers : ndarray of shape (n_samples,) or (n_samples, n_quantiles)
+        numbers : ndarray of shape (..., n_samples)
             In the units of the target, within ``low`` and ``high``.
 
         Raises
         ------
         ValueError
-            If a share is not in [0, 1].
+            If a share is not in [0, 1], or `q` does not broadcast.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from liftlearn import NumberDistribution
+        >>> two = NumberDistribution(
+        ...     np.arange(3), np.log([[0.5, 0.5], [0.1, 0.9]]), 0, 2
+        ... )
+        >>> two.ppf([[0.1], [0.5]])
+        array([[0.2       , 1.        ],
+               [1.        , 1.44444444]])
         """
-        q = finite_numbers(q, "quantiles")
-        if q.ndim > 1 or not ((q >= 0) & (q <= 1)).all():
-            raise ValueError(
-                f"A quantile's share is in [0, 1], got {q.tolist()!r}. Give one share "
-                "or a list of them, such as [0.1, 0.5, 0.9]."
-            )
+        q = self._broadcast(shares_of(q, "q"), "q")
         rows = np.arange(len(self))
-        until = self._until
-        numbers = np.empty((len(self), q.size))
-        for column, share in enumerate(q.ravel()):
-            piece = (until < share).sum(axis=1).clip(max=until.shape[1] - 1)
+        numbers = np.empty(q.shape)
+        for at in np.ndindex(q.shape[:-1]):
+            share = q[at]
+            piece = (self._until < share[:, None]).sum(axis=1)
+            piece = piece.clip(max=len(self.edges) - 2)
             own = self._mass[rows, piece]
             # The first piece, where no share is to be reached, may have no probability.
             left = share - self._below[rows, piece]
             inside = (left / np.where(own > 0, own, 1.0)).clip(0.0, 1.0)
-            numbers[:, column] = self.edges[piece] + inside * self._width[piece]
-        numbers = numbers.clip(self.low, self.high)
-        return numbers if q.ndim else numbers[:, 0]
+            numbers[at] = self.edges[piece] + inside * self._width[piece]
+        return numbers.clip(self.low, self.high)
 
-    def interval(self, coverage: float = 0.9) -> Floats:
+    def interval(self, confidence: float) -> tuple[Floats, Floats]:
         """Return the central interval of each row that has a given probability.
 
         Parameters
         ----------
-        coverage : float, default=0.9
+        confidence : float
             The probability, in [0, 1].
 
         Returns
         -------
-        interval : ndarray of shape (n_samples, 2)
-            Lower and upper ends: equally much probability lies below and above.
+        lower, upper : ndarray of shape (n_samples,)
+            The ends: equally much probability lies below and above.
 
         Raises
         ------
         ValueError
-            If the coverage is no number in [0, 1].
+            If it is no number in [0, 1].
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from liftlearn import NumberDistribution
+        >>> NumberDistribution(np.array([0, 1]), np.log([[1.0]]), 0, 1).interval(0.8)
+        (array([0.1]), array([0.9]))
         """
         check_number(
-            coverage,
+            confidence,
             Interval(Real, 0, 1, closed="both"),
-            "The coverage is a share in [0, 1]",
+            "The confidence is a share in [0, 1]",
             "Give one number, such as 0.9, and call once for each of several.",
         )
-        return self.quantile([(1 - coverage) / 2, (1 + coverage) / 2])
+        return self.ppf((1 - confidence) / 2), self.ppf((1 + confidence) / 2)
 
-    def log_density(self, y: ArrayLike) -> Floats:
-        """Return the logarithm of each row's density at its own number.
+    def pdf(self, x: ArrayLike) -> Floats:
+        """Return the density at ``x``.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        x : array-like that broadcasts to (..., n_samples)
             Numbers, in the units of the target.
 
         Returns
         -------
-        log_density : ndarray of shape (n_samples,)
+        density : ndarray of shape (..., n_samples)
+            Per unit of the target; 0 beyond the range.
+
+        Raises
+        ------
+        ValueError
+            If `x` has other than finite numbers, or does not broadcast.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from liftlearn import NumberDistribution
+        >>> NumberDistribution(np.array([0, 4]), np.log([[1.0]]), 0, 4).pdf([1.0, 5.0])
+        array([0.25, 0.  ])
+        """
+        return np.exp(self.logpdf(x))
+
+    def logpdf(self, x: ArrayLike) -> Floats:
+        """Return the logarithm of the density at ``x``.
+
+        Parameters
+        ----------
+        x : array-like that broadcasts to (..., n_samples)
+            Numbers, in the units of the target.
+
+        Returns
+        -------
+        log_density : ndarray of shape (..., n_samples)
             In nats, for a density per unit of the target; -inf beyond the range.
 
         Raises
         ------
         ValueError
-            If `y` is not one finite number for each row.
+            If `x` has other than finite numbers, or does not broadcast.
         """
-        y = self._checked(y)
-        piece = self._piece(y)
+        x = self._broadcast(finite_numbers(x, "x"), "x")
+        piece = self._piece(x)
         # The one number of a constant target has no width: its density is infinite.
         with np.errstate(divide="ignore"):
             log_width = np.log(self._width[piece])
         log_density = self.log_mass[np.arange(len(self)), piece] - log_width
-        is_beyond = (y < self.edges[0]) | (y > self.edges[-1])
+        is_beyond = (x < self.edges[0]) | (x > self.edges[-1])
         return np.where(is_beyond, -np.inf, log_density)
+
+    def to_scipy(self, i: int) -> Any:
+        """Return the distribution of one row as scipy knows distributions.
+
+        Parameters
+        ----------
+        i : int
+            The row; negative numbers count from the end.
+
+        Returns
+        -------
+        distribution : scipy.stats.rv_frozen
+            A frozen continuous distribution with all of scipy's methods. Functions,
+            quantiles and moments are exact, and equal to those of here.
+
+        Raises
+        ------
+        ValueError
+            If there is no such row.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from liftlearn import NumberDistribution
+        >>> one = NumberDistribution(np.array([0, 4]), np.log([[1.0]]), 0, 4)
+        >>> one.to_scipy(0).sf(1.0)
+        np.float64(0.75)
+        """
+        check_number(
+            i,
+            Interval(Integral, -len(self), len(self) - 1, closed="both"),
+            f"The number of a row is a whole number, and there are {len(self)} rows",
+            f"Give one from 0 to {len(self) - 1}.",
+        )
+        return _OfScipy(self[i])()
 
     def crps(self, y: ArrayLike) -> Floats:
         """Return the continuous ranked probability score of each row's own number.
@@ -311,10 +407,96 @@ class NumberDistribution:
             )
         return y
 
+    def _broadcast(self, values: Floats, name: str) -> Floats:
+        """Return an argument with the rows along its last axis."""
+        n_last = values.shape[-1] if values.ndim else 1
+        if len(self) != 1 and n_last not in (1, len(self)):
+            raise ValueError(
+                f"Expected as {name} one number, one for each of the {len(self)} rows, "
+                f"or several for all rows as a column of the shape (n, 1), got the "
+                f"shape {values.shape}. Write np.reshape({name}, (-1, 1)) for a column."
+            )
+        shape = np.broadcast_shapes(values.shape, (len(self),))
+        return np.broadcast_to(values, shape)
+
     def _piece(self, y: Floats) -> NDArray[np.intp]:
         """Return the piece of each number; the first and last are those beyond."""
         piece = np.searchsorted(self.edges, y, side="right") - 1
         return piece.clip(0, len(self.edges) - 2)
+
+
+class _OfScipy(rv_continuous):
+    """One row's distribution, for `NumberDistribution.to_scipy`."""
+
+    def __init__(self, row: NumberDistribution, **options: Any) -> None:
+        self._row = row
+        options["a"], options["b"] = (float(row.edges[at]) for at in (0, -1))
+        super().__init__(**{"name": "number", **options})
+
+    def _updated_ctor_param(self) -> dict[str, Any]:
+        # What scipy copies and pickles a distribution by.
+        return {**super()._updated_ctor_param(), "row": self._row}
+
+    # At shares of 0 and 1 scipy takes the ends of the support.
+    def ppf(self, q: ArrayLike, loc: float = 0.0, scale: float = 1.0) -> Any:
+        ends = loc + scale * self._row.ppf([0.0, 1.0])
+        return np.clip(super().ppf(q, loc, scale), *ends)
+
+    def isf(self, q: ArrayLike, loc: float = 0.0, scale: float = 1.0) -> Any:
+        ends = loc + scale * self._row.ppf([0.0, 1.0])
+        return np.clip(super().isf(q, loc, scale), *ends)
+
+    def _pdf(self, x: Floats) -> Floats:
+        return self._row.pdf(x)
+
+    def _logpdf(self, x: Floats) -> Floats:
+        return self._row.logpdf(x)
+
+    def _cdf(self, x: Floats) -> Floats:
+        return self._row.cdf(x)
+
+    def _ppf(self, q: Floats) -> Floats:
+        return self._row.ppf(q)
+
+    def _munp(self, n: int) -> float:
+        return self._power(self._row.edges, n)
+
+    def _stats(self) -> tuple[float, float, float, float]:
+        row = self._row
+        mean, std = float(row.mean[0]), float(row.std[0])
+        if std == 0:
+            return mean, 0.0, np.nan, np.nan
+        unit = (row.edges - self._power(row.edges, 1)) / std
+        return mean, std**2, self._power(unit, 3), self._power(unit, 4) - 3
+
+    def _entropy(self) -> float:
+        row = self._row
+        mass = row._mass[0]
+        with np.errstate(divide="ignore"):
+            log_density = row.log_mass[0] - np.log(row._width)
+        return -float((mass * log_density)[mass > 0].sum())
+
+    def _power(self, edges: Floats, n: int) -> float:
+        """Return the mean of the n-th power over pieces with these edges."""
+        left, right = edges[:-1], edges[1:]
+        # The integral of x**n from left to right over their distance, which may be 0.
+        mean = sum(left**k * right ** (n - k) for k in range(n + 1)) / (n + 1)
+        return float((self._row._mass[0] * mean).sum())
+
+
+def shares_of(q: ArrayLike, name: str) -> Floats:
+    """Return what the user passed under a name as shares; raise if it is none.
+
+    >>> shares_of([0.1, 0.9], "q")
+    array([0.1, 0.9])
+    """
+    q = finite_numbers(q, name)
+    if not ((q >= 0) & (q <= 1)).all():
+        raise ValueError(
+            f"Expected as {name} shares in [0, 1], got {q.tolist()!r}. Give one, or a "
+            "list of them, such as [0.1, 0.5, 0.9]."
+        )
+    return q
 
 
 def sample_index(

@@ -21,6 +21,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 from sklearn.utils._param_validation import StrOptions as StrOptions
+from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
@@ -66,15 +67,21 @@ def _whole(fit: Fit[Estimator, Given]) -> Fit[Estimator, Given]:
     def fitted(
         self: Estimator, /, *args: Given.args, **kwargs: Given.kwargs
     ) -> Estimator:
-        attempt, kept = object.__new__(type(self)), _goes_on_from(self)
-        vars(attempt).update(
-            {k: v for k, v in vars(self).items() if k in kept or not _is_learnt(k)}
-        )
+        attempt = unlearnt(self)
         checked(attempt, *args, **kwargs)
         self.__dict__ = vars(attempt)
         return self
 
     return fitted
+
+
+def unlearnt(estimator: Estimator) -> Estimator:
+    """Return a copy that a fit begins with: the parts are shared, nothing is learnt."""
+    attempt, kept = object.__new__(type(estimator)), _goes_on_from(estimator)
+    vars(attempt).update(
+        {k: v for k, v in vars(estimator).items() if k in kept or not _is_learnt(k)}
+    )
+    return attempt
 
 
 def _goes_on_from(estimator: BaseEstimator) -> Collection[str]:
@@ -87,6 +94,12 @@ def _goes_on_from(estimator: BaseEstimator) -> Collection[str]:
 
 def _is_learnt(name: str) -> bool:
     return name.endswith("_") and not name.startswith("__")
+
+
+def one_after_another(parts: list[Any]) -> Any:
+    """Return parts as scikit-learn's diagram of an estimator shows a flow of them."""
+    details = [str(part) for part in parts]
+    return _VisualBlock("serial", parts, names=details, name_details=details)
 
 
 def check_fitted(estimator: BaseEstimator) -> None:

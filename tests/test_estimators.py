@@ -1,5 +1,7 @@
 import copy
+import math
 import random
+import re
 import warnings
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
@@ -675,16 +678,64 @@ def test_rows_that_a_finetuner_of_ones_own_left_out_are_used(task):
     assert is_other == (task == "classes")
 
 
-def test_a_bar_is_shown_only_if_asked_for(capsys):
+def test_one_bar_of_a_whole_fit_is_shown_only_if_asked_for(capsys):
     table, labels = blobs()
+    tuner = FineTuner(max_steps=3, n_models=2)
 
-    short_classifier().fit(table, labels)
+    short_classifier(finetuner=tuner).fit(table, labels)
     quiet = capsys.readouterr()
-    short_classifier(verbose=1).fit(table, labels)
+    short_classifier(finetuner=tuner, verbose=1).fit(table, labels)
     loud = capsys.readouterr()
 
     assert quiet.out + quiet.err == ""
-    assert "3/3" in loud.err
+    assert {whole for _, whole in steps_told(loud.err)} == {6}
+    assert max(steps_told(loud.err)) == (6, 6)
+    assert "member 2 of 2" in loud.err
+
+
+def steps_told(shown):
+    """Return the steps that a bar has told, each of how many."""
+    return [(int(n), int(of)) for n, of in re.findall(r"(\d+)/(\d+) \[", shown)]
+
+
+def test_a_bar_expects_the_schedule_that_is_tried_and_ends_with_the_steps_taken(capsys):
+    table, _ = blobs(24)
+    regressor = LIFTRegressor(n_shots=0, random_state=0, verbose=1)
+    regressor.set_params(finetuner__n_epochs=2, finetuner__n_models=2)
+
+    regressor.fit(table, table["a"])
+
+    told = steps_told(capsys.readouterr().err)
+    tuner = regressor.finetuner_
+    full = math.ceil(24 / tuner.batch_size_) * 2
+    assert tuner.short_schedule_ in (False, True)
+    assert told[0] == (0, math.ceil(full / 4) + 2 * full)
+    assert told[-1][0] == told[-1][1] <= told[0][1]
+
+
+def test_the_wording_of_the_first_row_is_told_once(capsys):
+    table, labels = blobs()
+    table.loc[0, "a"] = 123.0  # the first row stands not first when they are sorted
+    classifier = short_classifier(encoder=RowEncoder(numbers="plain"), verbose=1)
+
+    classifier.fit(table, labels)
+
+    out = capsys.readouterr().out
+    sentence = classifier.encoder_.transform(table[:1])[0]
+    assert out.count("The first row is written") == 1
+    assert f"{sentence!r}, answer" in out
+    classifier.estimate_cost(table, labels)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_fits_of_joblibs_workers_show_nothing(capfd):
+    table, labels = blobs()
+
+    Parallel(2, backend="threading")(
+        delayed(short_classifier(verbose=1).fit)(table, labels) for _ in range(2)
+    )
+
+    assert capfd.readouterr() == ("", "")
 
 
 # Several models

@@ -1,6 +1,7 @@
 """The estimators inside scikit-learn: its own checks, and its tools as plain loops."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import (
     blobs,
@@ -310,3 +312,45 @@ def test_mapie_takes_an_estimator_that_was_fitted_on_a_frame(on_names):
     errors = np.sort(np.abs(target - points))
     widest = errors[int(np.ceil(0.9 * (len(errors) + 1))) - 1]
     np.testing.assert_allclose(intervals[:, 1, 0] - points, widest)
+
+
+# --- the diagram ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [LIFTClassifier, LIFTRegressor, LIFTDensity])
+def test_the_diagram_shows_the_way_of_the_data(kind):
+    estimator = kind(finetuner=FineTuner(max_steps=7))
+
+    shown = estimator_html_repr(estimator)
+
+    steps = ["RowEncoder", "model: an embedded one", "FineTuner", "Decoder"]
+    if kind is LIFTDensity:
+        steps.pop()
+    boxes = re.findall(r"<div><div>(.*?)</div>", shown)
+    assert boxes[0] == kind.__name__
+    assert len(boxes) == 1 + len(steps)
+    assert all(map(str.endswith, boxes[1:], steps))
+    assert estimator.encoder is None
+    assert "model: &lt;b&gt;" in estimator_html_repr(kind("<b>"))
+
+
+def test_the_diagram_shows_parts_of_a_users_own_and_stands_in_pipelines():
+    class Shout(RowEncoder):
+        pass
+
+    pipeline = make_pipeline(StandardScaler(), LIFTClassifier("gpt", encoder=Shout()))
+
+    shown = estimator_html_repr(pipeline)
+
+    assert "<div>Shout</div>" in shown
+    assert "<div>model: gpt</div>" in shown
+
+
+@pytest.mark.parametrize(
+    "estimator", [LIFTClassifier(), LIFTDensity(), FineTuner(), RowEncoder()], ids=repr
+)
+def test_a_diagram_links_to_no_page_of_another_librarys_documentation(estimator):
+    shown = estimator_html_repr(estimator)
+
+    assert "https://scikit-learn.org" not in shown
+    assert "href=" not in shown.rpartition("</style>")[2]

@@ -686,7 +686,8 @@ def test_quantiles_draws_and_conformal_intervals_are_of_the_shown_rows(fitted, w
     regressor.conformalize(table, target)
 
     np.testing.assert_array_equal(
-        regressor.predict_quantiles(table), distribution.quantile([0.1, 0.5, 0.9])
+        regressor.predict(table, quantiles=[0.1, 0.9]),
+        distribution.ppf([[0.1], [0.9]]).T,
     )
     assert regressor.sample_y(table, 4, random_state=0).shape == (12, 4)
     lower, upper = regressor.predict_interval(table, 0.8).T

@@ -97,17 +97,19 @@ def test_what_a_regressor_predicts_is_read_from_one_distribution(regressor):
     np.testing.assert_array_equal(points, distribution.median)
     np.testing.assert_array_equal(std, distribution.std)
     np.testing.assert_array_equal(
-        regressor.predict_quantiles(X_NEW, [0.2, 0.7]),
-        distribution.quantile([0.2, 0.7]),
+        regressor.predict(X_NEW, quantiles=[0.2, 0.7]),
+        distribution.ppf([[0.2], [0.7]]).T,
     )
     np.testing.assert_array_equal(
-        regressor.predict_interval(X_NEW, 0.8), distribution.interval(0.8)
+        regressor.predict_interval(X_NEW, 0.8).T, distribution.interval(0.8)
     )
     np.testing.assert_array_equal(
         regressor.sample_y(X_NEW, 3, temperature=0.5, random_state=0),
         distribution.sample(3, temperature=0.5, random_state=0),
     )
-    assert regressor.predict_quantiles(X_NEW).shape == (100, 3)
+    np.testing.assert_array_equal(
+        regressor.predict(X_NEW, quantiles=0.7), distribution.ppf(0.7)
+    )
 
 
 def test_each_model_reads_each_prompt_once_for_a_distribution(regressor, monkeypatch):
@@ -344,7 +346,7 @@ def test_intervals_are_mapies_conformalised_quantiles(regressor, coverage):
     found = regressor.predict_interval(X_NEW, coverage)
     distribution = regressor.predict_distribution(X_NEW)
     for ends, level in zip(found.T, expected[0, :, 0], strict=True):
-        np.testing.assert_allclose(ends, distribution.quantile(level), rtol=1e-9)
+        np.testing.assert_allclose(ends, distribution.ppf(level), rtol=1e-9)
 
 
 def test_conformalizing_changes_no_other_prediction(estimator):

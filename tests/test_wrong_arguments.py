@@ -305,16 +305,20 @@ QUESTIONS = {
     "several intervals": (lambda f: f.distribution.interval([0.5, 0.9]), ONE_NUMBER),
     "intervals of text": (lambda f: f.distribution.interval("all"), ONE_NUMBER),
     "quantiles beyond": (
-        lambda f: f.numbers.predict_quantiles(X, [0.5, 1.5]),
+        lambda f: f.numbers.predict(X, quantiles=[0.5, 1.5]),
         r"in \[0, 1\], got \[0.5, 1.5\]",
     ),
     "quantiles of text": (
-        lambda f: f.numbers.predict_quantiles(X, "half"),
+        lambda f: f.numbers.predict(X, quantiles="half"),
         "numbers as quantiles, got 'half'",
     ),
-    "no quantiles": (lambda f: f.numbers.predict_quantiles(X, None), "NaN"),
+    "quantiles that miss": (lambda f: f.numbers.predict(X, quantiles=np.nan), "NaN"),
+    "quantiles and deviations": (
+        lambda f: f.numbers.predict(X, True, quantiles=[0.5]),
+        "quantiles or return_std=True, got both",
+    ),
     "a table of quantiles": (
-        lambda f: f.numbers.predict_quantiles(X, [[0.5]]),
+        lambda f: f.numbers.predict(X, quantiles=[[0.5]]),
         "one share or a list of them",
     ),
     **{
@@ -336,10 +340,19 @@ QUESTIONS = {
     "other labels": (lambda f: f.classes.conformalize(X, ["q"] * N), r"seen: \['q'\]"),
     "words to hold out": (lambda f: f.numbers.conformalize(X, ["q"] * N), "got 'q'"),
     "nothing to hold out": (lambda f: f.numbers.conformalize(X, None), "requires y"),
-    "places of text": (lambda f: f.distribution.cdf(["a"] * N), "as y, got 'a'"),
-    "places that miss": (lambda f: f.distribution.cdf([np.nan] * N), "y contains NaN"),
+    "places of text": (lambda f: f.distribution.cdf(["a"] * N), "as x, got 'a'"),
+    "places that miss": (lambda f: f.distribution.cdf([np.nan] * N), "x contains NaN"),
     "no places": (lambda f: f.distribution.crps(None), "y contains NaN"),
-    "a place": (lambda f: f.distribution.log_density(1.0), "each of the 12 rows"),
+    "other places": (
+        lambda f: f.distribution.logpdf([1.0, 2.0]),
+        r"each of the 12 rows.*shape \(2,\).*reshape\(x, \(-1, 1\)\)",
+    ),
+    "a score of a place": (
+        lambda f: f.distribution.crps(1.0),
+        "each of the 12 rows",
+    ),
+    "a row too far": (lambda f: f.distribution.to_scipy(N), "12 rows, got 12.*0 to 11"),
+    "a row by name": (lambda f: f.distribution.to_scipy("a"), "got 'a'"),
     "a score of classes": (
         lambda f: neg_crps_scorer(f.classes, X, LABELS),
         "scores a LIFTRegressor.*neg_log_loss",
@@ -415,7 +428,7 @@ LOW_LEVEL = {
     "a table of labels": (lambda _: LabelDecoder().fit(X), r"shape \(12, 2\)"),
     "no labels": (lambda _: LabelDecoder().fit(None), "requires y"),
     "an empty list": (lambda _: LabelDecoder().fit([]), "0 sample"),
-    "words as numbers": (lambda _: NumberDecoder().fit(["a"]), "as y, got 'a'"),
+    "words as numbers": (lambda _: NumberDecoder().fit(["a"]), "as x, got 'a'"),
     "no numbers": (lambda _: NumberDecoder().fit([]), "0 sample"),
     "missing numbers": (lambda _: NumberDecoder().fit([np.nan, 1.0]), "NaN"),
     "few weights": (

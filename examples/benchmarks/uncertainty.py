@@ -103,7 +103,7 @@ def measure_numbers(parts: list[Any], model: str | None, seed: int) -> Iterator[
     lift = LIFTRegressor(model, random_state=seed).fit(X, y)
     lift.conformalize(X_held, y_held)
     methods: dict[str, Quantiles] = {
-        "liftlearn": lift.predict_quantiles,
+        "liftlearn": lambda X, levels: lift.predict(X, quantiles=levels),
         "quantile boosting": boosting(X, y, seed),
         "Gaussian process": gaussian_process(X, y, seed),
     }

@@ -6,12 +6,13 @@ The base class runs the parts in order.
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -25,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from liftlearn._corpus import Corpus
 from liftlearn._decoder import Prompts
+from liftlearn._estimators._cost import Cost
 from liftlearn._estimators._parts import (
     CalibratedDecoder,
     Decoder,
@@ -36,7 +38,15 @@ from liftlearn._estimators._parts import (
     sentences,
     wordings,
 )
-from liftlearn._finetuner import FineTuner, Member, share_stream
+from liftlearn._finetuner import (
+    FineTuner,
+    Member,
+    PeakMemory,
+    TrainingCost,
+    bytes_of,
+    share_stream,
+    tell,
+)
 from liftlearn._language_model import READER, Ensemble, LanguageModel
 from liftlearn._rules import Part, is_auto
 from liftlearn._saving import save_fitted
@@ -58,11 +68,18 @@ from liftlearn._validation import (
     check_sample_weight,
     check_target,
     fits_whole,
+    one_after_another,
+    unchecked,
+    unlearnt,
     weights_in_proportion,
 )
 
 # The estimators by the names that stand in saved folders; each module adds its own.
 ESTIMATORS: dict[str, type[Parted]] = {}
+
+
+# So many rows are predicted to tell how long more of them take.
+_MOST_TRIED = 100
 
 
 class Parted(BaseEstimator):
@@ -155,6 +172,14 @@ class Parted(BaseEstimator):
                 part._prefer(usual | preferences.get(name, {}))
             chosen.append(part)
         return chosen
+
+    def _sk_visual_block_(self) -> Any:
+        """Return the way of the data, as scikit-learn's diagram shows it."""
+        given = [(getattr(self, name), part) for name, part in self._parts.items()]
+        parts: list[Any] = [part() if own is None else own for own, part in given]
+        model: Any = getattr(self, "model_", self.model)
+        named = "an embedded one" if model is None else model
+        return one_after_another([parts[0], f"model: {named}", *parts[1:]])
 
     @property
     def _fields(self) -> list[tuple[str, list[str]]]:
@@ -271,6 +296,28 @@ class LIFT(Parted):
         UserWarning
             If ``n_shots`` is more than there are rows, or than the model can read.
         """
+        # 1.-3. What is to be learnt, and what the fit starts from.
+        start, corpus, rng = self._prepared(X, y, sample_weight, X_val, y_val)
+        # 4. The members learn it.
+        tuned = self.finetuner_.finetune(
+            start, corpus, rng, metric=self._metric, verbose=self.verbose
+        )
+        members = members_of(self.finetuner_, tuned)
+        models = tuple(lm for lm, _ in members)
+        self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
+        if reads_in_context(self.language_model_):
+            self._answering(self.language_model_).read(self.decoder_.answers_.texts)
+        # 5. Rows that were not learnt tell how overconfident they are.
+        if isinstance(self.decoder_, CalibratedDecoder):
+            unseen = [*self._unseen(members, corpus.validation)]
+            if unseen:
+                self.decoder_.calibrate(unseen)
+        return self
+
+    def _prepared(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any
+    ) -> tuple[LanguageModel | Ensemble, Corpus, RandomState]:
+        """Return the model to begin with, what it is to learn, and the fit's stream."""
         # 1. What was given, and what the fit starts from.
         table = check_table(self, X, reset=True)
         target = self._checked_target(y, table)
@@ -282,7 +329,7 @@ class LIFT(Parted):
         table, target = table.iloc[rows], target[rows]
         start = self._start(table, target)
         pretrained = members_in(start)[0]
-        encoder, finetuner, decoder = self._chosen_parts(pretrained)
+        encoder, self.finetuner_, decoder = self._chosen_parts(pretrained)
         # 2. What is to be learnt, and how it is written.
         self.decoder_ = fitted_decoder(decoder, target, weight)
         named = pd.Series(target, name=getattr(y, "name", None))
@@ -293,6 +340,10 @@ class LIFT(Parted):
         prompts = sentences(self.encoder_, table)
         pretrained.check_lengths(prompts, pretrained.trie(answers.texts).depth, rows)
         corpus = Corpus(self.encoder_, answers, table, target, weight)
+        if self.verbose:
+            first = int(np.argmin(rows))
+            answer = answers.texts[answers.write(target[[first]], None)[0]]
+            tell(f"The first row is written: {prompts[first]!r}, answer {answer!r}.")
         # 3. Which labelled rows are shown before each.
         shots = self._chosen_shots(pretrained, corpus, prompts, rng)
         corpus = replace(corpus, shots=shots)
@@ -307,22 +358,97 @@ class LIFT(Parted):
                 # The weights have drawn the rows, and count no more.
                 even = np.ones(len(self.context_.weight))
                 self.context_ = replace(self.context_, weight=even)
-        # 4. The members learn it.
-        self.finetuner_ = finetuner
-        tuned = self.finetuner_.finetune(
-            start, corpus, rng, metric=self._metric, verbose=self.verbose
+        return start, corpus, rng
+
+    def estimate_cost(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None
+    ) -> Cost:
+        """Tell before a fit what it will take, and predictions after it.
+
+        A second or two of the training are tried on a copy, and a few predictions.
+        Nothing is learnt: a fitted estimator stays as it is.
+
+        Parameters
+        ----------
+        X : dataframe or array-like of shape (n_samples, n_features)
+            The table that `fit` is to be given.
+        y : array-like of shape (n_samples,)
+            Its labels or numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`.
+
+        Returns
+        -------
+        cost : Cost
+            With ``n_models``, ``n_steps``, ``n_tokens``, ``tokens_per_row``,
+            ``fit_seconds`` and ``fit_memory``, which are at the most: a fit ends sooner
+            where members agree or early stopping ends one. With ``predict_seconds`` and
+            ``predict_memory`` of 1,000 rows. Memory is in bytes, of the model and
+            tensors, without the libraries.
+
+        Raises
+        ------
+        ValueError
+            If `fit` would raise one.
+        TypeError
+            If a part of your own does not do what such a part does, or the fine-tuner
+            has no method ``estimate``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from liftlearn import FineTuner, LIFTClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> tuner = FineTuner(max_steps=100, n_models=1)
+        >>> LIFTClassifier(finetuner=tuner).estimate_cost(X, y).n_steps
+        100
+        """
+        self._validate_params()
+        trial = unlearnt(self)
+        trial.verbose = 0
+        if not isinstance(trial.random_state, Integral):
+            trial.random_state = 0  # no stream of the user's moves on
+        began = time.monotonic()
+        start, corpus, rng = trial._prepared(X, y, sample_weight, None, None)
+        tuner: Any = trial.finetuner_
+        if not hasattr(tuner, "estimate"):
+            raise TypeError(
+                "Expected a fine-tuner with a method estimate(lm, corpus, rng), but "
+                f"{type(tuner).__name__} has none. Use a FineTuner."
+            )
+        beside = time.monotonic() - began
+        training: TrainingCost = tuner.estimate(start, corpus, rng)
+        trial.language_model_ = training.lm
+        return trial._cost(training, corpus, beside)
+
+    def _cost(self, training: TrainingCost, corpus: Corpus, beside: float) -> Cost:
+        """Return the whole cost: of training, of what is done beside it, of answers."""
+        began, fit_memory, weights = time.monotonic(), training.memory, 0
+        if isinstance(training.lm, LanguageModel):
+            weights = bytes_of(training.lm.model)
+        if reads_in_context(training.lm):
+            with PeakMemory() as memory:
+                self._answering(training.lm).read(self.decoder_.answers_.texts)
+            beside += time.monotonic() - began
+            fit_memory = weights + memory.most
+        predict = unchecked(getattr(self, "predict_proba", self.predict))
+        n_rows = min(len(corpus), _MOST_TRIED)
+        table = corpus.table.iloc[np.arange(n_rows)]
+        with PeakMemory() as memory:
+            predict(table)
+        began = time.monotonic()
+        predict(table)
+        seconds = (time.monotonic() - began) / n_rows
+        return Cost(
+            n_models=training.n_models,
+            n_steps=training.n_steps,
+            n_tokens=training.n_tokens,
+            tokens_per_row=training.tokens_per_row,
+            fit_seconds=beside + training.seconds + training.n_rows_measured * seconds,
+            fit_memory=fit_memory,
+            predict_seconds=1000 * seconds * training.n_models,
+            predict_memory=weights * training.n_models + memory.most,
         )
-        members = members_of(self.finetuner_, tuned)
-        models = tuple(lm for lm, _ in members)
-        self.language_model_ = Ensemble(models) if len(models) > 1 else models[0]
-        if reads_in_context(self.language_model_):
-            self._answering(self.language_model_).read(answers.texts)
-        # 5. Rows that were not learnt tell how overconfident they are.
-        if isinstance(self.decoder_, CalibratedDecoder):
-            unseen = [*self._unseen(members, corpus.validation)]
-            if unseen:
-                self.decoder_.calibrate(unseen)
-        return self
 
     def sample_y(
         self,
@@ -597,7 +723,7 @@ class LIFT(Parted):
                 f"n_shots={self.n_shots!r}, but {reason}: {n_shots} are shown. Set "
                 'n_shots="all" to show as many as there are and fit.',
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     def _metric(self, lm: LanguageModel, rows: Corpus) -> float:

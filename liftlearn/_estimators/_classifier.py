@@ -81,7 +81,8 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     random_state : int, RandomState instance or None, default=None
         Draws the rows' order and wording. An int makes fits repeatable.
     verbose : int, default=0
-        Above 0 a progress bar is shown while fitting.
+        Above 0 the first row's sentence is printed, and one progress bar shown for the
+        whole fit; not in joblib's workers.
     warm_start : bool, default=False
         Whether `fit` goes on from what the last one tuned: all members, whose columns
         and targets may have been others. Encoder and decoder are learnt anew. A first

@@ -63,7 +63,7 @@ class LIFTDensity(DensityMixin, Parted):
     random_state : int, RandomState instance or None, default=None
         Draws the order of rows and columns. An int makes fits repeatable.
     verbose : int, default=0
-        Above 0 a progress bar is shown while fitting.
+        Above 0 one progress bar is shown for the whole fit; not in joblib's workers.
 
     Attributes
     ----------

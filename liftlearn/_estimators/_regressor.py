@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from liftlearn._corpus import Corpus
 from liftlearn._decoder import NumberDecoder
-from liftlearn._distribution import NumberDistribution
+from liftlearn._distribution import NumberDistribution, shares_of
 from liftlearn._encoder import RowEncoder
 from liftlearn._estimators._base import (
     ESTIMATORS,
@@ -70,7 +70,8 @@ class LIFTRegressor(RegressorMixin, LIFT):
     random_state : int, RandomState instance or None, default=None
         Draws the rows' order and wording. An int makes fits repeatable.
     verbose : int, default=0
-        Above 0 a progress bar is shown while fitting.
+        Above 0 the first row's sentence is printed, and one progress bar shown for the
+        whole fit; not in joblib's workers.
     warm_start : bool, default=False
         Whether `fit` goes on from what the last one tuned: all members, whose columns
         and targets may have been others. Encoder and decoder are learnt anew. A first
@@ -130,7 +131,11 @@ class LIFTRegressor(RegressorMixin, LIFT):
 
     @checks_table
     def predict(
-        self, X: Any, return_std: bool = False
+        self,
+        X: Any,
+        return_std: bool = False,
+        *,
+        quantiles: ArrayLike | None = None,
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the predicted numbers.
 
@@ -140,12 +145,16 @@ class LIFTRegressor(RegressorMixin, LIFT):
             A table with the columns seen in `fit`.
         return_std : bool, default=False
             Whether to return the distributions' standard deviations, too.
+        quantiles : float or array-like of shape (n_quantiles,), default=None
+            Shares in [0, 1]: return these quantiles of each row's distribution in
+            place of the points. None returns the points.
 
         Returns
         -------
-        number : ndarray of shape (n_samples,)
+        number : ndarray of shape (n_samples,) or (n_samples, n_quantiles)
             The median of each row's distribution, or what ``NumberDecoder(point=...)``
-            says, in the units of the target.
+            says, in the units of the target. With a list of quantiles, a column for
+            each.
         std : ndarray of shape (n_samples,)
             Standard deviation of each row's distribution; only if ``return_std``.
 
@@ -154,9 +163,27 @@ class LIFTRegressor(RegressorMixin, LIFT):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the table is not like that of `fit`, or a row is longer than the model
-            can read.
+            If the table is not like that of `fit`, a row is longer than the model
+            can read, a quantile is not in [0, 1], or both quantiles and standard
+            deviations are asked for.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from liftlearn import FineTuner, LIFTRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> tuner = FineTuner(max_steps=10, n_models=1)
+        >>> regressor = LIFTRegressor(finetuner=tuner, random_state=0).fit(
+        ...     X[:30], y[:30]
+        ... )
+        >>> regressor.predict(X[:2], quantiles=[0.1, 0.5, 0.9]).shape
+        (2, 3)
         """
+        if quantiles is not None:
+            shares = _checked_quantiles(quantiles, return_std)
+            distribution = unchecked(self.predict_distribution)(X)
+            numbers: NDArray[np.float64] = distribution.ppf(shares[..., None]).T
+            return numbers
         lm, prompts = self._answering(self.language_model_), self._prompts(X)
         return self.decoder_.predict(lm, prompts, return_std=return_std)
 
@@ -185,33 +212,6 @@ class LIFTRegressor(RegressorMixin, LIFT):
         """
         lm, prompts = self._answering(self.language_model_), self._prompts(X)
         return self.decoder_.predict_distribution(lm, prompts)
-
-    def predict_quantiles(
-        self, X: Any, quantiles: ArrayLike = (0.1, 0.5, 0.9)
-    ) -> NDArray[np.float64]:
-        """Return quantiles of each row's distribution.
-
-        Parameters
-        ----------
-        X : dataframe or array-like of shape (n_samples, n_features)
-            A table with the columns seen in `fit`.
-        quantiles : array-like of shape (n_quantiles,), default=(0.1, 0.5, 0.9)
-            Shares of the probability that lie below, in [0, 1].
-
-        Returns
-        -------
-        numbers : ndarray of shape (n_samples, n_quantiles)
-            In the units of the target.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If the table is not like that of `fit`, or a row is longer than the model
-            can read, or a quantile is not in [0, 1].
-        """
-        return self.predict_distribution(X).quantile(quantiles)
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> NDArray[np.float64]:
         """Return an interval for each row that holds the true number.
@@ -255,7 +255,7 @@ class LIFTRegressor(RegressorMixin, LIFT):
         check_coverage(coverage)
         if hasattr(self, "conformity_scores_"):
             coverage = conformal_quantile(self.conformity_scores_, coverage)
-        return self.predict_distribution(X).interval(coverage)
+        return np.column_stack(self.predict_distribution(X).interval(coverage))
 
     def _checked_target(self, y: Any, table: pd.DataFrame) -> NDArray[Any]:
         return check_target(self, y, table, numeric=True)
@@ -281,6 +281,22 @@ class LIFTRegressor(RegressorMixin, LIFT):
         return -float(
             mean_absolute_error(rows.target, predicted, sample_weight=rows.weight)
         )
+
+
+def _checked_quantiles(quantiles: ArrayLike, return_std: bool) -> NDArray[np.float64]:
+    """Return the shares that are asked for: one, or a list."""
+    if return_std:
+        raise ValueError(
+            "Expected quantiles or return_std=True, got both. Ask for one, "
+            "or read both from predict_distribution(X), which asks the model once."
+        )
+    shares = shares_of(quantiles, "quantiles")
+    if shares.ndim > 1:
+        raise ValueError(
+            "Expected as quantiles one share or a list of them, got an array of shape "
+            f"{shares.shape}. Write [0.1, 0.5, 0.9]."
+        )
+    return shares
 
 
 ESTIMATORS["LIFTRegressor"] = LIFTRegressor

@@ -14,13 +14,13 @@ import torch
 from accelerate import Accelerator
 from numpy.random import RandomState
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm.auto import tqdm
 
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint
 from liftlearn._finetuner._members import Monitor
 from liftlearn._finetuner._processes import of_main, refuse_shards, total
 from liftlearn._finetuner._progress import (
+    Bar,
     Batch,
     Best,
     Clock,
@@ -88,9 +88,9 @@ class Training:
         history: list[dict[str, Any]],
         monitor: Monitor,
         checkpoint: Checkpoint | None,
-        label: str | None,
+        bar: Bar,
     ) -> bool:
-        """Change the model's weights, and write the history; with a label show a bar.
+        """Change the model's weights, and write the history; tell a bar of each step.
 
         Returns whether the steps were done, or a metric that no longer rises made the
         others needless.
@@ -106,45 +106,41 @@ class Training:
             run.resume(*saved)
         else:
             clock.seconds = of_main(accelerator, clock.read())
-        with tqdm(
-            total=clock.n_steps,
-            initial=clock.n_taken,
-            desc=label,
-            disable=label is None or not is_main,
-        ) as bar:
-            while not clock.is_over and not best.is_settled:
-                # 2. An epoch's sentences, written afresh. Batches that were learnt
-                # before a resume are only written again, which moves the stream on.
-                epoch = run.current_epoch()
-                groups = grouped(
-                    self._epoch(range(epoch.start, clock.n_steps)),
-                    self.settings.gradient_accumulation_steps,
-                )
-                for batches in islice(groups, clock.n_taken - epoch.start, None):
-                    # 3. A step: loss and gradients, then the optimizer.
-                    self._seed_dropout(clock.n_taken)
-                    loss = total(accelerator, self._backward(batches))
-                    self._refuse_divergence(math.isfinite(loss), clock.n_taken)
-                    clock.seconds = of_main(accelerator, clock.read())
-                    rate = self.settings.learning_rate_ * self._schedule(clock.progress)
-                    self._update(rate)
-                    clock.n_taken += 1
-                    epoch.add(batches, loss, rate)
-                    bar.update()
-                    if clock.is_over:
-                        break
-                    is_due = clock.n_taken % self.settings.checkpoint_every == 0
-                    if checkpoint and is_due and is_main:
-                        checkpoint.write(*run.state())
-                # 4. What the epoch came to, and whether it is the best so far.
-                measured = {
-                    name: value if value is None else of_main(accelerator, value)
-                    for name, value in monitor.measure(lm).items()
-                }
-                best.update(lm, measured["monitored"])
+        bar.advance(clock.n_taken)
+        while not clock.is_over and not best.is_settled:
+            # 2. An epoch's sentences, written afresh. Batches that were learnt
+            # before a resume are only written again, which moves the stream on.
+            epoch = run.current_epoch()
+            groups = grouped(
+                self._epoch(range(epoch.start, clock.n_steps)),
+                self.settings.gradient_accumulation_steps,
+            )
+            for batches in islice(groups, clock.n_taken - epoch.start, None):
+                # 3. A step: loss and gradients, then the optimizer.
+                self._seed_dropout(clock.n_taken)
+                loss = total(accelerator, self._backward(batches))
+                self._refuse_divergence(math.isfinite(loss), clock.n_taken)
                 clock.seconds = of_main(accelerator, clock.read())
-                run.end_epoch(measured)
-                bar.set_postfix(loss=history[-1]["loss"])
+                rate = self.settings.learning_rate_ * self._schedule(clock.progress)
+                self._update(rate)
+                clock.n_taken += 1
+                epoch.add(batches, loss, rate)
+                bar.advance()
+                if clock.is_over:
+                    break
+                is_due = clock.n_taken % self.settings.checkpoint_every == 0
+                if checkpoint and is_due and is_main:
+                    checkpoint.write(*run.state())
+            # 4. What the epoch came to, and whether it is the best so far.
+            measured = {
+                name: value if value is None else of_main(accelerator, value)
+                for name, value in monitor.measure(lm).items()
+            }
+            best.update(lm, measured["monitored"])
+            clock.seconds = of_main(accelerator, clock.read())
+            run.end_epoch(measured)
+            bar.tell_loss(history[-1]["loss"])
+        bar.skip(clock.n_steps - clock.n_taken)
         # 5. The best weights, or the last.
         best.restore(lm)
         weights = trainable_weights(lm.model).values()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
+from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from liftlearn._language_model import LanguageModel
 
@@ -20,6 +24,8 @@ from liftlearn._language_model import LanguageModel
 # longer. Processors are at full speed with fewer, and memory grows with every token,
 # so more would serve nobody; fewer are had by a smaller batch_size.
 _PASS_TOKENS = 4096
+# So many steps of a rehearsal are timed at least.
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,84 @@ class Clock:
     def is_over(self) -> bool:
         out_of_time = self.max_time is not None and self.seconds >= self.max_time
         return self.n_taken >= self.n_steps or out_of_time
+
+
+class Rehearsal(Clock):
+    """Stops after a few steps, and tells how long one took."""
+
+    def __init__(self, n_steps: int, seconds: float) -> None:
+        super().__init__(n_steps, None)
+        self._most = seconds
+        self._read: list[float] = []
+
+    @property
+    def progress(self) -> float:
+        # The loop asks once a step, when it has read the clock.
+        self._read.append(self.seconds)
+        return super().progress
+
+    @property
+    def is_over(self) -> bool:
+        has_enough = len(self._read) > _FEWEST and self._measured >= self._most
+        return super().is_over or has_enough
+
+    @property
+    def seconds_a_step(self) -> float:
+        """The mean without the first step, which is often slower."""
+        if len(self._read) < 2:
+            return self.seconds
+        return self._measured / (len(self._read) - 1)
+
+    @property
+    def _measured(self) -> float:
+        return self._read[-1] - self._read[0]
+
+
+class Bar:
+    """One progress bar for all trainings of a fit; none without a total."""
+
+    def __init__(self, n_steps: int | None) -> None:
+        self._bar = tqdm(
+            total=n_steps, desc="fine-tuning", disable=n_steps is None or is_worker()
+        )
+
+    def name(self, training: str) -> None:
+        """Tell which training the next steps are of."""
+        self._bar.set_description(f"fine-tuning{training}")
+
+    def advance(self, n_steps: int = 1) -> None:
+        self._bar.update(n_steps)
+
+    def tell_loss(self, loss: float) -> None:
+        self._bar.set_postfix(loss=loss)
+
+    def skip(self, n_steps: int) -> None:
+        """Expect fewer steps than before."""
+        if self._bar.total is not None:
+            self._bar.total = max(self._bar.total - n_steps, self._bar.n)
+            self._bar.refresh()
+
+    def close(self) -> None:
+        # Members that agree, or a short schedule, leave steps out.
+        self.skip((self._bar.total or 0) - self._bar.n)
+        self._bar.close()
+
+
+def is_worker() -> bool:
+    """Return whether others do the same beside it, so that none is to write.
+
+    Bars of joblib's workers, processes or threads, would run into each other. Of
+    processes that were launched together the first one writes.
+    """
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    is_launched = os.environ.get("RANK", "0") != "0"
+    return not is_main_thread or is_launched or parent_process() is not None
+
+
+def tell(message: str) -> None:
+    """Write a message above the bar, if there is to be one."""
+    if not is_worker():
+        tqdm.write(message)
 
 
 class Best:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
@@ -18,10 +21,11 @@ from sklearn.exceptions import ConvergenceWarning
 from liftlearn._answers import NumberAnswers
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
+from liftlearn._finetuner._cost import PeakMemory, TrainingCost, bytes_of
 from liftlearn._finetuner._loop import DTYPES, Training
 from liftlearn._finetuner._members import Member, Metric, Monitor, agree, split
 from liftlearn._finetuner._processes import FITS, own_state
-from liftlearn._finetuner._progress import Clock
+from liftlearn._finetuner._progress import Bar, Clock, Rehearsal
 from liftlearn._language_model import (
     Ensemble,
     LanguageModel,
@@ -49,6 +53,9 @@ _FAR_ABOVE = 20
 _SHORT, _MUCH_BETTER = 0.25, 0.05
 # So many rows tell the length of all.
 _MOST_MEASURED = 100
+# So many rows tell how many tokens all have, and so many seconds how long steps take.
+_MOST_COUNTED = 2000
+_REHEARSAL = 1.0
 
 _AUTO = StrOptions({"auto"})
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -61,7 +68,7 @@ class _Fit(NamedTuple):
     rng: RandomState
     n_most: int
     metric: Metric | None
-    verbose: int
+    bar: Bar
     checkpoints: list[Checkpoint]
 
 
@@ -71,6 +78,15 @@ class _Tuned(NamedTuple):
     lm: LanguageModel
     history: list[dict[str, Any]]
     n_steps: int
+
+
+class _Training(NamedTuple):
+    """What one member is to learn."""
+
+    seen: Corpus
+    n_held_out: int
+    n_steps: int
+    n_short_steps: int  # of a short schedule that is tried beside the full one
 
 
 class FineTuner(Part):
@@ -287,7 +303,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             Tells how well a language model does on a corpus of held-out rows; higher
             is better. Early stopping needs it, and so does a short schedule.
         verbose : int, default=0
-            Above 0 a progress bar is shown.
+            Above 0 one progress bar is shown for all members; not in joblib's workers.
 
         Returns
         -------
@@ -332,21 +348,25 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         self.short_schedule_ = False
         if starts[0].reads_in_context:
             return self._untuned(starts[0])
-        n_most = len(starts)
-        if n_most == 1:
-            n_most = self._most_models(starts[0], corpus)
-        fit = _Fit(starts, rng, n_most, metric, verbose, [])
+        n_most = self._most_models(starts, corpus)
+        bar = Bar(self._most_steps(starts, corpus, n_most) if verbose else None)
+        fit = _Fit(starts, rng, n_most, metric, bar, [])
+        try:
+            return self._members(fit, corpus)
+        finally:
+            bar.close()
+
+    def _members(self, fit: _Fit, corpus: Corpus) -> list[Member]:
+        """Return tuned members, until there are enough."""
+        starts, n_most = fit.starts, fit.n_most
         # Members that go on do so all.
         may_stop = is_rule(self._chosen("n_models")) and len(starts) == 1
         members: list[Member] = []
         unseen = corpus.validation
         while len(members) < n_most and not (may_stop and agree(members, unseen)):
             seen, held_out = corpus, None
-            # Each holds rows out to stop early. Else the first of several does, to
-            # tell how overconfident they are, and how long to learn noisy numbers.
-            is_asked = self.early_stopping_ or (n_most > 1 and not members)
-            if is_asked and corpus.validation is None:
-                seen, held_out = split(corpus, self.validation_fraction_, rng)
+            if self._holds_out(len(members), n_most, corpus):
+                seen, held_out = split(corpus, self.validation_fraction_, fit.rng)
                 unseen = held_out if unseen is None else unseen
             rows = corpus.validation if held_out is None else held_out
             tuned = self._member(fit, len(members), seen, rows)
@@ -355,6 +375,158 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         for checkpoint in fit.checkpoints:
             checkpoint.remove()
         return members
+
+    def estimate(
+        self, lm: LanguageModel | Ensemble, corpus: Corpus, rng: RandomState
+    ) -> TrainingCost:
+        """Return what `finetune` takes, by the time and memory of its first steps.
+
+        Parameters
+        ----------
+        lm : LanguageModel or Ensemble
+            The model to start from, or members, as in `finetune`. They are not changed.
+        corpus : Corpus
+            What is to be learnt.
+        rng : numpy.random.RandomState
+            The stream of the steps that are tried.
+
+        Returns
+        -------
+        cost : TrainingCost
+            Counts, seconds and bytes, with all members and all their steps, which a
+            fit need not take; and ``lm``, a model after the steps that were tried.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError, MemoryError
+            Where `finetune` would.
+        """
+        self._validate_params()
+        trial = copy(self)  # what it settles is not this one's
+        trial.checkpoint_dir = trial.max_time = None
+        starts = lm.members if isinstance(lm, Ensemble) else (lm,)
+        trial._check_count(starts)
+        trial._settle(starts[0], corpus)
+        trial.history_ = []
+        if starts[0].reads_in_context:
+            trial._untuned(starts[0])
+            return TrainingCost(starts[0], 1, 0, 0, 0.0, 0, 0.0, 0)
+        cost = trial._rehearsed(starts, corpus, rng)
+        if self.max_time is None:
+            return cost
+        return replace(cost, seconds=min(cost.seconds, self.max_time))
+
+    def _rehearsed(
+        self, starts: tuple[LanguageModel, ...], corpus: Corpus, rng: RandomState
+    ) -> TrainingCost:
+        """Return the cost of all members, by a few steps of one."""
+        n_most = self._most_models(starts, corpus)
+        fit = _Fit(starts, rng, n_most, None, Bar(None), [])
+        trainings = self._trainings(starts, corpus, n_most, rng)
+        seen = trainings[-1].seen
+        n_steps = sum(own.n_steps for own in trainings)
+        n_extra = sum(own.n_short_steps for own in trainings)
+        n_rows_read = sum(
+            self._n_rows_read(own.n_steps, len(own.seen)) for own in trainings
+        )
+        n_trainings = sum(1 + (own.n_short_steps > 0) for own in trainings)
+        # For the choice of a schedule; for early stopping, or the temperature and the
+        # members' agreement.
+        n_asked = self.n_epochs_ if self.early_stopping_ else min(n_most, 3)
+        n_measured = sum(
+            own.n_held_out * (n_asked + 2 * (own.n_short_steps > 0))
+            for own in trainings
+        )
+        # The longest rows take the most memory; and what torch sets up at first.
+        few = seen
+        if getattr(seen, "shots", None) is None:
+            few = _longest(starts[0], seen, self._rows_a_step)
+        monitor = Monitor(None, None, None)
+        with PeakMemory() as memory:
+            held = self._tune(
+                fit,
+                0,
+                few,
+                monitor,
+                is_short=False,
+                clock=Rehearsal(min(n_steps, 1), 0.0),
+            )
+        del held
+        start = time.monotonic()
+        clock = Rehearsal(self._n_steps(len(seen)), _REHEARSAL)
+        tuned = self._tune(fit, 0, seen, monitor, is_short=False, clock=clock)
+        spent = time.monotonic() - start
+        beside = max(0.0, spent - tuned.n_steps * clock.seconds_a_step)
+        per_row = _tokens_per_row(starts[0], seen, rng)
+        kept = 0 if self.adapter_ is not None else bytes_of(tuned.lm.model)
+        return TrainingCost(
+            lm=tuned.lm,
+            n_models=n_most,
+            n_steps=n_steps,
+            n_tokens=round(per_row * n_rows_read),
+            tokens_per_row=per_row,
+            n_rows_measured=n_measured,
+            seconds=(n_steps + n_extra) * clock.seconds_a_step + n_trainings * beside,
+            memory=bytes_of(starts[0].model) + memory.most + (n_most - 1) * kept,
+        )
+
+    def _trainings(
+        self,
+        starts: tuple[LanguageModel, ...],
+        corpus: Corpus,
+        n_most: int,
+        rng: RandomState,
+    ) -> list[_Training]:
+        """Return what each member is to learn, with rows that the stream holds out."""
+        # With a single answer there is nothing to learn.
+        learns = any(field.trie.nodes for field in starts[0].fields(corpus.fields))
+        trainings = []
+        for which in range(n_most):
+            seen, n_held_out = corpus, 0
+            if self._holds_out(which, n_most, corpus):
+                seen, held_out = split(corpus, self.validation_fraction_, rng)
+                n_held_out = len(held_out)
+            self._settle_length(starts[0], seen)
+            n_steps = self._n_steps(len(seen)) if learns else 0
+            has_unseen = n_held_out > 0 or corpus.validation is not None
+            compares = has_unseen and self._compares_schedules(which, n_most, seen)
+            n_short = math.ceil(_SHORT * n_steps) if compares else 0
+            trainings.append(_Training(seen, n_held_out, n_steps, n_short))
+        return trainings
+
+    def _most_steps(
+        self, starts: tuple[LanguageModel, ...], corpus: Corpus, n_most: int
+    ) -> int:
+        """Return how many steps all trainings take at the most."""
+        rng = RandomState(0)  # which rows are held out does not matter
+        trainings = self._trainings(starts, corpus, n_most, rng)
+        return sum(own.n_steps + own.n_short_steps for own in trainings)
+
+    def _n_rows_read(self, n_steps: int, n_rows: int) -> int:
+        """Return how many rows are read in so many steps."""
+        n_batches = math.ceil(n_rows / self.batch_size_)
+        an_epoch = math.ceil(n_batches / self.gradient_accumulation_steps)
+        n_epochs, rest = divmod(n_steps, an_epoch)
+        n_read: int = n_epochs * n_rows + min(rest * self._rows_a_step, n_rows)
+        return n_read
+
+    def _holds_out(self, which: int, n_most: int, corpus: Corpus) -> bool:
+        """Return whether a member leaves rows out.
+
+        Each does to stop early. Else the first of several does, to tell how
+        overconfident they are, and how long to learn noisy numbers.
+        """
+        is_asked = self.early_stopping_ or (n_most > 1 and not which)
+        return bool(is_asked) and corpus.validation is None
+
+    def _compares_schedules(self, which: int, n_most: int, seen: Corpus) -> bool:
+        """Return whether a member is tuned by a short schedule, too, given unseen rows.
+
+        The first of several is, unless it stops early.
+        """
+        is_first = n_most > 1 and not which and not self.early_stopping_
+        is_number = isinstance(seen.answers, NumberAnswers)
+        return is_first and is_number and is_rule(self._chosen("max_steps"))
 
     def _untuned(self, lm: LanguageModel) -> list[Member]:
         """Return a model that sees the rows through its attention, as it is."""
@@ -377,17 +549,16 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         watched = unseen if self.early_stopping_ else None
         monitor = Monitor(fit.metric, watched, seen.validation)
         tune = partial(self._tune, fit, which, seen, monitor)
-        is_number = isinstance(seen.answers, NumberAnswers)
-        has_rule = is_rule(self._chosen("max_steps"))
-        # The first of several compares schedules, unless it stops early.
-        is_first = fit.n_most > 1 and not which and not self.early_stopping_
-        if fit.metric and unseen is not None and is_first and is_number and has_rule:
+        compares = self._compares_schedules(which, fit.n_most, seen)
+        if fit.metric and unseen is not None and compares:
             short = tune(is_short=True, time_share=_SHORT)
             full = tune(is_short=False, time_share=1 - _SHORT)
             self.short_schedule_ = is_much_better(
                 fit.metric(short.lm, unseen), fit.metric(full.lm, unseen)
             )
             tuned = short if self.short_schedule_ else full
+            if self.short_schedule_:  # so will the others' be
+                fit.bar.skip((fit.n_most - 1) * (full.n_steps - short.n_steps))
         else:
             tuned = tune(is_short=self.short_schedule_)
         self.history_ += [{"model": which, **epoch} for epoch in tuned.history]
@@ -403,10 +574,11 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         *,
         is_short: bool,
         time_share: float = 1.0,
+        clock: Clock | None = None,
     ) -> _Tuned:
         """Return a tuned model, after a quarter of the steps or all.
 
-        The share is that of a member's time.
+        The share is that of a member's time. A clock of one's own ends it sooner.
         """
         lm, rng = fit.starts[which % len(fit.starts)], fit.rng
         history: list[dict[str, Any]] = []
@@ -417,7 +589,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         fields = lm.fields(corpus.fields)
         name = "" if fit.n_most == 1 else f"{which}-short" if is_short else str(which)
         checkpoint = self._checkpoint(lm, corpus, rng, name)
-        label = "fine-tuning" + (f", member {name}" if name else "")
+        member = f", member {which + 1} of {fit.n_most}" if name else ""
+        fit.bar.name(member + ", short schedule" * is_short)
         max_time = self.max_time and time_share * self.max_time / fit.n_most
         devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
         with (
@@ -439,13 +612,13 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                 )
                 try:
                     training = Training(self, tuned, scorer, corpus, rng, seed)
-                    clock = Clock(n_steps, max_time)
+                    clock = clock or Clock(n_steps, max_time)
                     is_done = training.run(
                         clock,
                         history,
                         monitor,
                         checkpoint,
-                        label if fit.verbose else None,
+                        fit.bar,
                     )
                 except RuntimeError as error:
                     if not should_reduce_batch_size(error):
@@ -462,7 +635,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                 n_taken = clock.n_taken
                 if checkpoint and training.is_main:
                     fit.checkpoints.append(checkpoint)
-                if not is_done:
+                if not is_done and max_time is not None:
                     self._warn_of_time(n_taken, n_steps)
                 self._warn_of_rise(scorer.blind_loss, history)
         return _Tuned(tuned.scoring_copy(), history, n_taken)
@@ -477,13 +650,15 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                 f"n_models={len(starts)}; warm_start=False begins afresh."
             )
 
-    def _most_models(self, lm: LanguageModel, corpus: Corpus) -> int:
+    def _most_models(self, starts: tuple[LanguageModel, ...], corpus: Corpus) -> int:
         """Return how many members are to be tuned, at the most."""
+        if len(starts) > 1:
+            return len(starts)
         n_models = self._chosen("n_models", 1)
         if not is_rule(n_models):
             return int(n_models)
         n_rows_read = self._n_steps(len(corpus)) * self._rows_a_step
-        return models_by_table(_training_rows(lm, corpus), n_rows_read)
+        return models_by_table(_training_rows(starts[0], corpus), n_rows_read)
 
     def _settle(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
@@ -616,6 +791,26 @@ def _training_rows(lm: LanguageModel, corpus: Corpus) -> TrainingRows:
         has_dropout=_has_dropout(corpus),
         n_tokens=n_tokens,
     )
+
+
+def _tokens_per_row(lm: LanguageModel, corpus: Corpus, rng: RandomState) -> float:
+    """Return the mean count of tokens that a row is read with in training."""
+    fields = lm.fields(corpus.fields)
+    if not any(field.trie.nodes for field in fields):
+        return 0.0
+    scorer = SentenceScorer(lm.model, fields)
+    rows = rng.permutation(len(corpus))[:_MOST_COUNTED]
+    prompts, *answers = corpus.write(rows, rng, 0.5)
+    prompt_tokens = lm.prompt_tokens(prompts, scorer.n_answer_tokens)
+    tokens, _ = scorer.examples(prompt_tokens, *answers)
+    return sum(map(len, tokens)) / len(tokens)
+
+
+def _longest(lm: LanguageModel, corpus: Corpus, n_rows: int) -> Corpus:
+    """Return a corpus of its longest rows."""
+    lengths = [len(ids) for ids in lm.prompt_tokens(corpus.prompts())]
+    rows = np.sort(np.argsort(lengths, kind="stable")[-n_rows:])
+    return corpus.part(rows, corpus.weight[rows])
 
 
 def _has_dropout(corpus: Corpus) -> bool:
