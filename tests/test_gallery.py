@@ -5,13 +5,21 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+import liftlearn
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # Pages with stored figures, and what makes their measuring short.
 QUICK: dict[str, dict[str, object]] = {
+    "countries": {
+        "seeds": [0],
+        "n_test": 10,
+        "model": Path(liftlearn.__file__).parent / "embedded",
+    },
     "digits": {"steps": 2, "n_draws": 1, "n_halves": 4},
     "in_context": {"shots": (3, 6), "n_test": 6},
     "odd_rows": {"steps": 2},
+    "salaries": {"seeds": [0], "seeds_of_smollm2": [], "n_test": 320},
     "two_stages": {"n_draws": 1, "n_steps": 2},
     "uncertainty": {"levels": (0.1,)},
 }
