@@ -93,7 +93,13 @@ def skip_machinery(app, what, name, member, skip, options):
     return module.startswith("sklearn.utils") or None
 
 
+def unlink(app, what, name, obj, options, lines):
+    """Keep the words of links into scikit-learn's site, of its own docstrings."""
+    lines[:] = [re.sub(r":ref:`([^`<]+?) *<[^>]+>`", r"\1", line) for line in lines]
+
+
 def setup(app):
-    """Read pages and members as the site shows them."""
+    """Read pages, members and docstrings as the site shows them."""
     app.connect("source-read", link_as_here)
     app.connect("autodoc-skip-member", skip_machinery)
+    app.connect("autodoc-process-docstring", unlink)
