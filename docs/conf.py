@@ -29,6 +29,7 @@ autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -48,6 +49,21 @@ html_title = "liftlearn"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+# Pages without pages below them need no list of these.
+html_sidebars = {
+    page: []
+    for page in (
+        "benchmarks",
+        "changelog",
+        "contributing",
+        "design",
+        "experiments",
+        "families",
+        "lift",
+        "reliability",
+        "when",
+    )
+}
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,
@@ -77,7 +93,13 @@ def skip_machinery(app, what, name, member, skip, options):
     return module.startswith("sklearn.utils") or None
 
 
+def unlink(app, what, name, obj, options, lines):
+    """Keep the words of links into scikit-learn's site, of its own docstrings."""
+    lines[:] = [re.sub(r":ref:`([^`<]+?) *<[^>]+>`", r"\1", line) for line in lines]
+
+
 def setup(app):
-    """Read pages and members as the site shows them."""
+    """Read pages, members and docstrings as the site shows them."""
     app.connect("source-read", link_as_here)
     app.connect("autodoc-skip-member", skip_machinery)
+    app.connect("autodoc-process-docstring", unlink)
