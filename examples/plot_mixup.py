@@ -10,8 +10,8 @@ ANSWER
 # -----------------
 # Mixup adds rows that lie between two others: a share λ of the one and the rest of the
 # other. Their class is mixed likewise. Here a mixed row stands there twice, with the
-# class of either row, and the shares are its weights. That is mixup's loss exactly. λ is
-# uniform over .1, ..., .9.
+# class of either row, and the shares are its weights. That is mixup's loss exactly. λ
+# is uniform over .1, ..., .9.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

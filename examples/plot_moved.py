@@ -36,10 +36,10 @@ def law(X):
 # splits one prediction into a share of each cell: what it adds, on average over all
 # orders in which the cells can become known. What if a cell is not known? Usually it is
 # filled in from other rows. LIFT has another answer, since a missing cell is left out
-# of its sentence: the background of KernelExplainer is one row of missing cells, and all
-# 126 sets of known cells of a row are asked once. The model met no row with missing
-# cells in training, so whether its answers are any good must be seen. For this the law
-# is explained, too, in the usual way with 100 rows for the cells that are not known.
+# of its sentence: KernelExplainer gets one row of missing cells as its background, and
+# asks each of the 126 sets of known cells once. The model met no missing cells in
+# training, so whether its answers are any good must be seen. For this the law is
+# explained, too, in the usual way, with 100 rows for the cells that are not known.
 
 
 def shares(predict, X, background):

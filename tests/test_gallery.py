@@ -8,7 +8,18 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # Pages with stored figures, and what makes their measuring short.
-QUICK: dict[str, dict[str, object]] = {}
+QUICK: dict[str, dict[str, object]] = {
+    "images": {"n_train": 40, "n_test": 20, "n_splits": 1, "n_epochs": 2},
+    "mixup": {"n_train": 10, "n_mixed": 4, "n_test": 20, "n_splits": 1},
+    "moved": {
+        "n_train": 30,
+        "n_test": 20,
+        "n_explained": 1,
+        "n_repeats": 1,
+        "n_background": 2,
+    },
+    "wide_rows": {"widths": (2,), "n_splits": 1, "n_train": 20, "n_trees": 2},
+}
 
 
 @pytest.mark.parametrize("name", QUICK)
