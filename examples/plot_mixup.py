@@ -57,7 +57,7 @@ def tables():
     yield "tumors", tumors.data[[*columns, "mean concavity"]], tumors.target.to_numpy()
 
 
-def measure(n_train=40, n_mixed=80, n_test=300, n_splits=5):
+def measure(n_train=40, n_mixed=80, n_test=300, n_splits=3):
     """Return the accuracy of each model with and without mixed rows."""
     one, results = FineTuner(n_models=1), []
     for table, X, y in tables():

@@ -43,7 +43,7 @@ def draw(n_rows, n_columns, rng, noise=0.0):
     return pd.DataFrame(X, columns=names), y + noise * y.std() * rng.normal(size=n_rows)
 
 
-def measure(widths=(1, 2, 5, 20, 50, 100), n_splits=2, n_train=200, n_trees=200):
+def measure(widths=(1, 2, 10, 50, 100), n_splits=2, n_train=200, n_trees=200):
     """Return the relative absolute error of each model at each width."""
     one = FineTuner(n_models=1)
     results = []
