@@ -77,12 +77,12 @@ def attack(net, images, digits, size, n_steps=40):
     return spoilt.numpy()
 
 
-def spoil(kind, net, images, digits, size, rng):
-    """Return images that are spoilt in one of three ways."""
-    if kind == "attack":
-        return attack(net, images, digits, size)
-    draw = rng.normal if kind == "Gaussian" else rng.choice
-    noise = draw(size=images.shape, **({} if kind == "Gaussian" else {"a": [-1, 1]}))
+def add_noise(kind, images, size, rng):
+    """Return images with noise on each pixel."""
+    if kind == "signed":
+        noise = rng.choice([-1, 1], size=images.shape)
+    else:
+        noise = rng.normal(size=images.shape)
     return np.clip(images + size * noise, 0, 1)
 
 
@@ -112,7 +112,10 @@ def measure(n_train=1000, n_test=300, n_splits=2, n_epochs=200):
         }
         for kind in ("Gaussian", "signed", "attack"):
             for size in (0, 0.01, 0.03, 0.1, 0.2, 0.3):
-                X = table(spoil(kind, net, test, truth, size, rng))
+                if kind == "attack":
+                    X = table(attack(net, test, truth, size))
+                else:
+                    X = table(add_noise(kind, test, size, rng))
                 for name, labels in predict.items():
                     accuracy = np.mean(labels(X) == truth)
                     results.append([kind, size, name, seed, round(accuracy, 4)])
@@ -130,8 +133,8 @@ figures = stored("images", measure)
 # %%
 # The answer
 # ----------
-means = figures.groupby(["kind", "epsilon", "model"])["accuracy"].mean()
-print(means.unstack("model").round(3).to_string())
+means = figures.pivot_table("accuracy", ["kind", "epsilon"], "model")
+print(means.round(3).to_string(na_rep=""))
 
 looks = {
     "LIFT": ("C0", "o-"),
@@ -147,7 +150,7 @@ titles = {
 figure, axes = plt.subplots(1, 3, figsize=(9, 4.2), sharey=True)
 for ax, (kind, title) in zip(axes, titles.items(), strict=True):
     for name, (color, style) in looks.items():
-        curve = 100 * means[kind].xs(name, level="model")
+        curve = 100 * means.loc[kind, name]
         ax.plot(curve.index, curve, style, color=color, label=name)
     ax.set(title=title, xlabel="ε (shades from 0 to 1)", ylim=(0, 102))
 axes[0].set_ylabel("accuracy on 300 digits (%)")
