@@ -2,7 +2,10 @@
 Can it read an image, and a spoilt one?
 =======================================
 
-ANSWER
+An image, yes: it names 91 % of digits right after 1,000 of them, where a support vector
+machine (SVM) names 99 %. A spoilt one, less: noise of a tenth of the shades on each
+pixel brings it down to 65 %, and the SVM nowhere. Learnt from noisy images, it keeps
+84 %.
 """
 
 # %%
@@ -41,8 +44,7 @@ def lift(images, digits, seed):
 # %%
 # Three ways to spoil an image
 # ----------------------------
-# All change no pixel by much more than ε. *Gaussian* noise has the standard deviation
-# ε, *signed* noise adds or subtracts ε. The third is an attack: projected gradient
+# *Gaussian* noise has the standard deviation ε, *signed* noise adds or subtracts ε. The third is an attack: projected gradient
 # descent moves each pixel by up to ε where it hurts a small neural network most. The
 # network's gradients are known, LIFT's are not used: the attack is transferred.
 
@@ -162,4 +164,27 @@ plt.show()
 # Beside the paper
 # ----------------
 #
-# TABLE
+# ==================================== ================================ =================
+# row of LIFT (NeurIPS 2022)           published                        here
+# ==================================== ================================ =================
+# image classification                 MNIST: GPT-J 97.0, GPT-3 98.2,   91.0, SVM 98.8
+#                                      SVM 97.7
+# the same, pixels permuted            GPT-J 95.8, GPT-3 96.3, SVM 98.1 91.8
+# adversarial robustness, ε .01, .1,   GPT-3 44.5, 23.6, 20.3, attacked 88.3, 41.0, 5.2,
+# .3, attack on a network              network 96.9, 23.1, 0.0          network 94.2,
+#                                                                       26.8, 0.0
+# Gaussian noise, ε .01, .1, .3        GPT-3 98.3, 88.4, 54.8           90.5, 72.7, 49.0
+# signed noise, ε .01, .1, .3          GPT-3 88.1, 68.8, 29.7           89.8, 65.2, 37.7
+# noisy training images, signed noise  GPT-J 27.7, with noise in        65.2, with noise
+# of .1                                training 75.3                    84.5
+# the same, clean images               GPT-J 96.9, 93.8                 91.0, 89.8
+# ==================================== ================================ =================
+#
+# All are accuracies in percent. The paper has MNIST, 18 by 18 pixels and 48,000 training
+# images; here are 8 by 8 pixels, 1,000 training and 300 test images, and means of two
+# splits, so a point is within the noise. Its Gaussian noise is scaled so that the
+# greatest of all its values is ε, which is about a fifth of ours. Its attack is foolbox's
+# on another network. Change of a pixel by .01 hardly moves the model here, where it moved
+# GPT-3 by ten points: positions on a scale are jittered in training, while digits of
+# numbers are not. Greater changes spoil it as much as GPT-3. Under attacks of .2 and more
+# no model is of use.
