@@ -5,7 +5,7 @@ Can it read an image, and a spoilt one?
 An image, yes: it names 91 % of digits right after 1,000 of them, where a support vector
 machine (SVM) names 99 %. A spoilt one, less: noise of a tenth of the shades on each
 pixel brings it down to 65 %, and the SVM nowhere. Learnt from noisy images, it keeps
-84 %.
+84.5 %.
 """
 
 # %%
@@ -89,7 +89,10 @@ def add_noise(kind, images, size, rng):
     return np.clip(images + size * noise, 0, 1)
 
 
-def measure(n_train=1000, n_test=300, n_splits=2, n_epochs=200):
+SIZES = (0, 0.01, 0.03, 0.1, 0.2, 0.3)
+
+
+def measure(n_train=1000, n_test=300, n_splits=2, n_epochs=200, sizes=SIZES):
     """Return the accuracy of each model on images that are spoilt in each way."""
     pixels, classes = load_digits(return_X_y=True)
     results = []
@@ -114,7 +117,7 @@ def measure(n_train=1000, n_test=300, n_splits=2, n_epochs=200):
             ),
         }
         for kind in ("Gaussian", "signed", "attack"):
-            for size in (0, 0.01, 0.03, 0.1, 0.2, 0.3):
+            for size in sizes:
                 if kind == "attack":
                     X = table(attack(net, test, truth, size))
                 else:

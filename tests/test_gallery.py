@@ -9,7 +9,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # Pages with stored figures, and what makes their measuring short.
 QUICK: dict[str, dict[str, object]] = {
-    "images": {"n_train": 30, "n_test": 10, "n_splits": 1, "n_epochs": 2},
+    "images": {
+        "n_train": 30,
+        "n_test": 10,
+        "n_splits": 1,
+        "n_epochs": 2,
+        "sizes": (0.1,),
+    },
     "mixup": {"n_train": 10, "n_mixed": 4, "n_test": 20, "n_splits": 1},
     "moved": {
         "n_train": 30,
