@@ -2,7 +2,11 @@
 What moved this prediction?
 ===========================
 
-ANSWER
+Shuffling a column tells it rightly: the five columns that count lose .14 to .65 of R²,
+and the two that don't at most .01. Shares of a single prediction (SHAP) with all cells
+missing as the background are rough: their correlation with those of the true law is
+.73, and the two idle columns are given .76 on average, where the true shares of all
+columns have a mean size of 1.35.
 """
 
 # %%
@@ -127,4 +131,25 @@ plt.show()
 # Beside the paper
 # ----------------
 #
-# TABLE
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of LIFT (NeurIPS 2022)
+#      - published
+#      - here
+#    * - none: new
+#      - not published
+#      - permutation importance beside that of the true law, of the columns in turn:
+#        .52 and .61, .42 and .54, .14 and .18, .65 and .76, .16 and .17, .00 and
+#        .00, .01 and .00
+#    * - none: new
+#      - not published
+#      - SHAP with the all-missing background: correlation with the law's .73, mean
+#        difference 1.05
+#
+# The paper explains no prediction. One table of 300 rows is learnt; importance is
+# measured on 150 new rows, SHAP on 30 of them. R² on the noisy targets is .88 for the
+# model and .96 for the law itself. The law is explained with 100 rows as its
+# background, the model with missing cells. So a part of the difference may be that of
+# the two questions. Missing cells cost 126 predictions a row, 100 background rows would
+# cost 12,600; where shares must be right, take those.
