@@ -2,7 +2,10 @@
 How wide may a row be?
 ======================
 
-ANSWER
+As wide as 100 columns, but the error grows with each: of 200 rows of a linear function
+LIFT learns one column to a relative absolute error of .06, ten to .31, and a hundred to
+.66. That is better than the mean of the targets (1) and a random forest (.92), and far
+from ridge regression (.09), which knows that the function is linear.
 """
 
 # %%
@@ -30,9 +33,8 @@ from liftlearn import FineTuner, LIFTRegressor
 # %%
 # Three rivals
 # ------------
-# Ridge regression knows that the target is a sum, and is the best one can do. A
-# Gaussian process learns the noise and the length of its kernel, and a random forest
-# asks for one column at a time, as LIFT's training does not.
+# Ridge regression knows that the target is a sum. A Gaussian process learns the noise
+# and the length of its kernel. A random forest, like LIFT, is told nothing of the sort.
 
 
 def draw(n_rows, n_columns, rng, noise=0.0):
@@ -89,7 +91,7 @@ for name, (color, style) in looks.items():
     ax.plot(means.index, means[name], style, color=color, label=name)
 ax.axhline(1, color="0.8", zorder=0)
 ax.text(1, 1.02, "the mean of the targets", color="0.3")
-# As published, read in the paper's tables of 1, 2 and 50 columns
+# As published for 1, 2 and 50 columns
 ax.plot([1, 2, 50], [0.064, 0.189, 1.18], "*", color="k", label="paper, GPT-3")
 ax.set(xscale="log", xlabel="columns", ylabel="relative absolute error on 100 rows")
 ax.set_xticks(means.index, [str(width) for width in means.index])
@@ -102,4 +104,27 @@ plt.show()
 # Beside the paper
 # ----------------
 #
-# TABLE
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of LIFT (NeurIPS 2022)
+#      - published
+#      - here
+#    * - 1 column, linear
+#      - GPT-3 .064, GPT-J .081, Gaussian process .008, random forest .045
+#      - .061, Gaussian process .023, random forest .065
+#    * - 2 columns, linear
+#      - GPT-3 .189, GPT-J .121, Gaussian process .008, random forest .123
+#      - .084, Gaussian process .026, random forest .099
+#    * - 50 columns, linear
+#      - GPT-3 1.18, GPT-J ran out of memory, Gaussian process .13
+#      - .565, Gaussian process .084, random forest .819
+#    * - 100 columns, linear
+#      - GPT-3 worse than with 50, no number
+#      - .661, Gaussian process .216, random forest .920
+#
+# All are relative absolute errors on 100 rows without noise. The paper takes means of
+# three simulations, we of two. It chooses hyper-parameters on 50 more rows, we take
+# defaults, and for the rivals scikit-learn's. It drops errors of more than three times
+# the root mean square, for 1 and 2 columns at least; nothing is dropped here. Its
+# Gaussian process has a fixed amount of noise and columns as they are.
