@@ -5,8 +5,8 @@ What moved this prediction?
 Shuffling a column tells it rightly: the five columns that count lose .14 to .65 of R²,
 and the two that don't at most .01. Shares of a single prediction (SHAP) with all cells
 missing as the background are rough: their correlation with those of the true law is
-.73, and the two idle columns are given shares of a mean size of .76, where the true ones
-of all columns have 1.35. To measure it again, ``pip install shap``.
+.73, and the two idle columns are given shares of a mean size of .76, where the true
+ones of all columns have 1.35. To measure it again, ``pip install shap``.
 """
 
 # %%
