@@ -22,6 +22,22 @@ QUICK: dict[str, dict[str, object]] = {
     "salaries": {"seeds": [0], "seeds_of_smollm2": [], "n_test": 320},
     "two_stages": {"n_draws": 1, "n_steps": 2},
     "uncertainty": {"levels": (0.1,)},
+    "images": {
+        "n_train": 30,
+        "n_test": 10,
+        "n_splits": 1,
+        "n_epochs": 2,
+        "sizes": (0.1,),
+    },
+    "mixup": {"n_train": 10, "n_mixed": 4, "n_test": 20, "n_splits": 1},
+    "moved": {
+        "n_train": 30,
+        "n_test": 20,
+        "n_explained": 1,
+        "n_repeats": 1,
+        "n_background": 2,
+    },
+    "wide_rows": {"widths": (2,), "n_splits": 1, "n_train": 20, "n_trees": 2},
 }
 
 
@@ -45,6 +61,8 @@ def test_a_page_shows_its_stored_figures_and_can_measure_them(
     assert " at commit " in source
     assert plt.get_fignums()
     plt.close("all")
+    if name == "moved":
+        pytest.importorskip("shap")
     # As long as it takes by default is for whoever refreshes the figures.
     monkeypatch.setattr("liftlearn._finetuner._tuner.steps_by_table", lambda *_: 2)
     figures = page.measure(**QUICK[name])
