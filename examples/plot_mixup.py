@@ -141,5 +141,5 @@ plt.show()
 # loss on circles is that of one split, for all three models, and the other differences
 # are within the noise. LIFT's code mixes pairs of rows of OpenML tables and asks for
 # the share as one of 11 whole numbers; its results are not published. Here the classes
-# stay two, and the shares are weights. Tuned LIFT is a single ensemble member, fine-
-# tuned (n_shots=0); by default so small a table is read in context.
+# stay two, and the shares are weights. Tuned LIFT is a single ensemble member,
+# fine-tuned (``n_shots=0``); by default so small a table is read in context.
