@@ -2,7 +2,10 @@
 What if two rows are mixed?
 ===========================
 
-ANSWER
+Nothing clear is won: with 80 mixed rows beside 40 of its own, LIFT that reads its rows
+loses 3.8 points of accuracy on circles and at most one on two other tables. Fine-tuned,
+it loses 4.7 on circles and gains 1.6 on moons. A support vector machine (SVM) fares
+alike.
 """
 
 # %%
@@ -118,4 +121,25 @@ plt.show()
 # Beside the paper
 # ----------------
 #
-# TABLE
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of LIFT (NeurIPS 2022)
+#      - published
+#      - here
+#    * - mixup: circles
+#      - not published
+#      - LIFT, read .982 alone, .944 mixed; tuned .952, .906; SVM .981, .943
+#    * - mixup: moons
+#      - not published
+#      - LIFT, read .924 alone, .917 mixed; tuned .916, .931; SVM .910, .917
+#    * - mixup: tumors
+#      - not published
+#      - LIFT, read .929 alone, .924 mixed; tuned .908, .904; SVM .926, .923
+#
+# All are accuracies, means of three splits (grey lines) with 300 test rows. Most of the
+# loss on circles is that of one split, for all three models, and the other differences
+# are within the noise. LIFT's code mixes pairs of rows of OpenML tables and asks for
+# the share as one of 11 whole numbers; its results are not published. Here the classes
+# stay two, and the shares are weights. Tuned LIFT is a single ensemble member,
+# fine-tuned (``n_shots=0``); by default so small a table is read in context.

@@ -4,8 +4,9 @@ How wide may a row be?
 
 A hundred columns are still learnt, but the error grows with each: from 200 rows of a
 linear function LIFT learns one column to a relative absolute error of .06, ten to .31,
-and a hundred to .66. That is better than the mean of the targets (1) and a random forest (.92), and far
-from ridge regression (.09), which knows that the function is linear.
+and a hundred to .66. That is better than the mean of the targets (1) and a random
+forest (.92), and far from ridge regression (.09), which knows that the function is
+linear.
 """
 
 # %%
