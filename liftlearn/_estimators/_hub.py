@@ -142,7 +142,7 @@ def _training_of(estimator: Any) -> list[str]:
     """Return the lines about steps, members and the rows that are kept."""
     tuner, context = estimator.finetuner_, getattr(estimator, "context_", None)
     n_tokens = sum(epoch["tokens"] for epoch in tuner.history_)
-    lines = ["- No step was taken: labelled rows are read in context."]
+    lines = ["- No step was taken."]
     if n_tokens:
         lines = [
             f"- Ensemble members: {tuner.n_models_}",
