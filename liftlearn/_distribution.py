@@ -278,7 +278,8 @@ class NumberDistribution:
         -------
         distribution : scipy.stats.rv_frozen
             A frozen continuous distribution with all of scipy's methods. Functions,
-            quantiles and moments are exact, and equal to those of here.
+            quantiles and moments are exact, and equal to those of here; ``expect`` is
+            scipy's numerical integral.
 
         Raises
         ------
@@ -490,10 +491,11 @@ def shares_of(q: ArrayLike, name: str) -> Floats:
     >>> shares_of([0.1, 0.9], "q")
     array([0.1, 0.9])
     """
-    q = finite_numbers(q, name)
-    if not ((q >= 0) & (q <= 1)).all():
+    is_flag = np.asarray(q).dtype == bool
+    given, q = q, finite_numbers(q, name)
+    if is_flag or not ((q >= 0) & (q <= 1)).all():
         raise ValueError(
-            f"Expected as {name} shares in [0, 1], got {q.tolist()!r}. Give one, or a "
+            f"Expected as {name} shares in [0, 1], got {given!r}. Give one, or a "
             "list of them, such as [0.1, 0.5, 0.9]."
         )
     return q

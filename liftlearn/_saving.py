@@ -327,7 +327,7 @@ def _check_folder(folder: Path) -> None:
         found = "is a file" if folder.exists() else "does not exist"
         raise FileNotFoundError(
             f"Expected a folder that an estimator's save wrote, but {str(folder)!r} "
-            f"{found}."
+            f"{found}. A name on the Hugging Face hub needs load(name, from_hub=True)."
         )
 
 

@@ -92,7 +92,7 @@ def test_rows_that_are_read_in_context_take_no_steps(kind):
 
     assert (cost.n_models, cost.n_steps, cost.n_tokens) == (1, 0, 0)
     assert cost.fit_memory > 0
-    assert "none: the rows are read in context" in repr(cost)
+    assert "no steps" in repr(cost)
 
 
 def test_a_warm_start_costs_what_its_members_take():

@@ -308,6 +308,10 @@ QUESTIONS = {
         lambda f: f.numbers.predict(X, quantiles=[0.5, 1.5]),
         r"in \[0, 1\], got \[0.5, 1.5\]",
     ),
+    "quantiles as a flag": (
+        lambda f: f.numbers.predict(X, quantiles=True),
+        r"as quantiles shares in \[0, 1\], got True",
+    ),
     "quantiles of text": (
         lambda f: f.numbers.predict(X, quantiles="half"),
         "numbers as quantiles, got 'half'",
@@ -428,7 +432,7 @@ LOW_LEVEL = {
     "a table of labels": (lambda _: LabelDecoder().fit(X), r"shape \(12, 2\)"),
     "no labels": (lambda _: LabelDecoder().fit(None), "requires y"),
     "an empty list": (lambda _: LabelDecoder().fit([]), "0 sample"),
-    "words as numbers": (lambda _: NumberDecoder().fit(["a"]), "as x, got 'a'"),
+    "words as numbers": (lambda _: NumberDecoder().fit(["a"]), "as y, got 'a'"),
     "no numbers": (lambda _: NumberDecoder().fit([]), "0 sample"),
     "missing numbers": (lambda _: NumberDecoder().fit([np.nan, 1.0]), "NaN"),
     "few weights": (

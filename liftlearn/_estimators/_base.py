@@ -27,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from liftlearn._corpus import Corpus
 from liftlearn._decoder import Prompts
 from liftlearn._estimators._cost import Cost
+from liftlearn._estimators._hub import push
 from liftlearn._estimators._parts import (
     CalibratedDecoder,
     Decoder,
@@ -159,6 +160,67 @@ class Parted(BaseEstimator):
         """
         check_is_fitted(self, "language_model_")
         save_fitted(self, folder, ESTIMATORS, merged=merged)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        merged: bool = False,
+        private: bool = True,
+        token: str | None = None,
+        commit_message: str = "Upload a fitted liftlearn estimator",
+    ) -> str:
+        """Upload the fitted estimator to the Hugging Face hub, as `save` writes it.
+
+        A model card is written where the repository has none: what the estimator is,
+        its columns and classes, how it was trained and how to load it.
+        ``liftlearn.load(repo_id, from_hub=True)`` loads it.
+
+        Parameters
+        ----------
+        repo_id : str
+            Name of the repository, such as ``"user/name"``. It is made if needed; an
+            earlier estimator in it is replaced.
+        merged : bool, default=False
+            As for `save`.
+        private : bool, default=True
+            Whether a repository that is made is private. It holds names of columns,
+            levels and labels, and with ``n_shots`` rows of the training table.
+        token : str, default=None
+            An access token that may write. None is that of ``hf auth login``.
+        commit_message : str, default="Upload a fitted liftlearn estimator"
+            What the hub shows.
+
+        Returns
+        -------
+        url : str
+            The commit's address.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            Where `save` raises one, or if the name is none of a repository.
+        HfHubHTTPError
+            If the hub refuses it.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from liftlearn import LIFTClassifier
+        >>> classifier = LIFTClassifier().fit(*load_iris(return_X_y=True))
+        >>> classifier.push_to_hub("user/iris")  # doctest: +SKIP
+        """
+        check_is_fitted(self, "language_model_")
+        return push(
+            self,
+            repo_id,
+            merged=merged,
+            private=private,
+            token=token,
+            commit_message=commit_message,
+        )
 
     def _chosen_parts(self, pretrained: LanguageModel) -> list[Any]:
         """Return copies of the parts, which know what the model prefers."""

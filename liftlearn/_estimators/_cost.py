@@ -29,7 +29,7 @@ class Cost:
     predict_memory: int
 
     def __repr__(self) -> str:
-        training = "none: the rows are read in context"
+        training = "no steps"
         if self.n_steps:
             members = "1 member" if self.n_models == 1 else f"{self.n_models} members"
             training = (

@@ -7,6 +7,7 @@ from os import PathLike
 from liftlearn._estimators._base import ESTIMATORS
 from liftlearn._estimators._classifier import LIFTClassifier
 from liftlearn._estimators._density import LIFTDensity
+from liftlearn._estimators._hub import downloaded
 from liftlearn._estimators._regressor import LIFTRegressor
 from liftlearn._saving import load_fitted
 
@@ -16,17 +17,18 @@ def load(
     *,
     base: str | PathLike[str] | None = None,
     device: str | None = None,
+    from_hub: bool = False,
 ) -> LIFTClassifier | LIFTDensity | LIFTRegressor:
     """Load an estimator that was saved with its ``save`` method.
 
     The folder holds safetensors and JSON: nothing in it is executed. Every file is
     compared with the sha256 that was saved; this finds damage, not forgery. Nothing is
-    downloaded, unless ``base`` is a name on the hub.
+    downloaded, unless ``from_hub`` is set or ``base`` is a name on the hub.
 
     Parameters
     ----------
     folder : str or PathLike
-        The folder.
+        The folder; with ``from_hub`` the name of a repository, too.
     base : str or PathLike, default=None
         Where the base model of a saved adapter is now: a folder, a ``.gguf`` file or a
         name on the Hugging Face hub. None is where it was when the adapter was
@@ -36,6 +38,10 @@ def load(
         Where the model runs, such as ``"cpu"`` or ``"cuda:0"``. None is the
         estimator's own ``device`` where this machine has it, else a GPU where there is
         one. The estimator's parameter stays as it was.
+    from_hub : bool, default=False
+        Whether to download what `push_to_hub` uploaded, such as ``"user/name"``. A
+        folder of that name is taken first. An adapter's base model must be here
+        already, or be named by ``base``.
 
     Returns
     -------
@@ -46,7 +52,8 @@ def load(
     Raises
     ------
     FileNotFoundError
-        If the folder, or a file of it, does not exist.
+        If the folder, or a file of it, does not exist, or the hub has no such
+        repository.
     ValueError
         If a file is not as it was saved, a newer version of liftlearn saved it, it
         holds what no ``save`` writes, or the base model of its adapter cannot be
@@ -69,6 +76,8 @@ def load(
     ...     load(folder).classes_
     array([0, 1, 2])
     """
+    if from_hub:
+        folder = downloaded(folder)
     estimator: LIFTClassifier | LIFTDensity | LIFTRegressor = load_fitted(
         folder, device, ESTIMATORS, base=base
     )
