@@ -732,7 +732,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             f"{n_taken} of {n_steps} steps. Raise max_time, or lower n_epochs or "
             "max_steps.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
     def _warn_of_rise(self, blind: float, history: list[dict[str, Any]]) -> None:
@@ -744,7 +744,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
                 f"have {blind:.3g}: learning_rate={self.learning_rate_!r} is too high "
                 "for this model. Lower FineTuner(learning_rate=...).",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     @property
