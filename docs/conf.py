@@ -35,11 +35,12 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"/(?!plot_)\w+\.py$",
+    "ignore_pattern": r"^(?!plot_)\w+\.py$",
     "nested_sections": False,
     "within_subsection_order": "gallery_order.FirstStepsFirst",
     "download_all_examples": False,
     "show_signature": False,
+    "write_computation_times": False,
     "abort_on_example_error": True,
     "matplotlib_animations": False,
 }
