@@ -10,7 +10,6 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # Pages with stored figures, and what makes their measuring short.
 QUICK: dict[str, dict[str, object]] = {
     "digits": {"steps": 2, "n_draws": 1, "n_halves": 4},
-    "in_context": {"shots": (3, 6), "n_test": 6},
     "odd_rows": {"steps": 2},
     "two_stages": {"n_draws": 1, "n_steps": 2},
     "uncertainty": {"levels": (0.1,)},
