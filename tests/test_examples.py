@@ -65,10 +65,12 @@ def test_showing_and_training_are_compared_on_every_table(llama_folder, tmp_path
     for name in ("customers", "breast_cancer"):
         table.to_csv(tmp_path / f"{name}.csv", index=False)
 
-    figures = page("in_context")["measure"](
+    shown = page("in_context")
+    figures = shown["measure"](
         llama_folder, tmp_path, shots=(6, 3), n_draws=2, n_test=6
     )
 
+    assert list(figures.columns) == list(shown["figures"].columns)
     counts = figures.groupby(["set", "rows"])["method"].value_counts()
     for name in ("iris", "customers", "breast_cancer"):
         assert counts[name, 3, "shown"] == counts[name, 6, "trained"] == 2

@@ -17,7 +17,6 @@ QUICK: dict[str, dict[str, object]] = {
         "model": Path(liftlearn.__file__).parent / "embedded",
     },
     "digits": {"steps": 2, "n_draws": 1, "n_halves": 4},
-    "in_context": {"shots": (3, 6), "n_test": 6},
     "odd_rows": {"steps": 2},
     "salaries": {"seeds": [0], "seeds_of_smollm2": [], "n_test": 320},
     "two_stages": {"n_draws": 1, "n_steps": 2},
