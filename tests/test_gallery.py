@@ -8,7 +8,15 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # Pages with stored figures, and what makes their measuring short.
-QUICK: dict[str, dict[str, object]] = {}
+QUICK: dict[str, dict[str, object]] = {
+    "boundaries": {
+        "n_rows": 20,
+        "n_new": 5,
+        "n_seeds": 1,
+        "side": 4,
+        "tables": ["moons"],
+    },
+}
 
 
 @pytest.mark.parametrize("name", QUICK)
