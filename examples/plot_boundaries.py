@@ -85,7 +85,7 @@ RIVALS = {
 
 
 def measure(n_rows=400, n_new=400, n_seeds=3, side=24, tables=tuple(TABLES)):
-    """Return accuracy, agreement with LIFT on a grid, and the grid itself in letters."""
+    """Return accuracy, agreement with LIFT on a grid, and the grid in letters."""
     results = []
     for name in tables:
         for seed in range(n_seeds):
@@ -159,9 +159,9 @@ plt.show()
 # Points of the grid where a rival says the same as LIFT, mean of all tables and seeds.
 
 rivals = figures[figures["method"] != "LIFT"]
-agreement = rivals.groupby(["method", "seed"])["agreement"].mean().unstack()
+agreement = rivals.pivot_table("agreement", "method", "seed")
 agreement = agreement.loc[agreement.mean(axis=1).sort_values().index]
-mean = figures.groupby(["table", "method"], sort=False)["accuracy"].mean().unstack()
+mean = figures.pivot_table("accuracy", "table", "method")
 print((100 * mean).round(1).to_string())
 print((100 * agreement.mean(axis=1)).round(1).to_string())
 

@@ -16,6 +16,7 @@ QUICK: dict[str, dict[str, object]] = {
         "side": 4,
         "tables": ["moons"],
     },
+    "wrong_labels": {"shares": (0.1,), "n_seeds": 1, "tables": ["iris"]},
 }
 
 
