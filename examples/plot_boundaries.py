@@ -143,7 +143,7 @@ for line, table in zip(axes, tables, strict=True):
         side = int(np.sqrt(len(classes)))
         ax.imshow(
             classes.reshape(side, side), origin="lower", aspect="auto", cmap=colours,
-            vmin=0, vmax=8, extent=of_one[["left", "right", "bottom", "top"]],
+            vmin=0, vmax=8, extent=list(of_one[["left", "right", "bottom", "top"]]),
         )  # fmt: skip
         ax.set(xticks=[], yticks=[])
         ax.set_xlabel(f"{of_one['accuracy']:.1%}", fontsize=10)

@@ -10,9 +10,9 @@ A few of them do little harm.
 # -----------------------------
 # A share of the training rows gets a wrong label: another class drawn at *random*, or
 # *systematically* the next class, as when a form was read one line off. With two
-# classes both are the same. New rows keep their true labels. The network's table is as on the
-# page *Where does it draw the line?*: two columns, labelled by a network of random
-# weights.
+# classes both are the same. New rows keep their true labels. The network's table is as
+# on the page *Where does it draw the line?*: two columns, labelled by a network of
+# random weights.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

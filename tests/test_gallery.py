@@ -16,6 +16,7 @@ QUICK: dict[str, dict[str, object]] = {
         "side": 4,
         "tables": ["moons"],
     },
+    "rare_class": {"shares": (0.2,), "n_rows": 40, "n_new": 20, "n_seeds": 1},
     "wrong_labels": {"shares": (0.1,), "n_seeds": 1, "tables": ["iris"]},
 }
 
