@@ -2,7 +2,10 @@
 Where does it draw the line?
 ============================
 
-Along the classes, as its rivals do.
+About where a neural network does: the two say the same at 93.3 % of the points around
+seven tables. An RBF-SVM (93.0 %) and nearest neighbours (92.7 %) are as near to LIFT, a
+tree (88.0 %) is farther off. On new rows LIFT is six points below the best rival at two
+circles, and at most one point below it at the other tables.
 """
 
 # %%
@@ -168,8 +171,75 @@ print((100 * agreement.mean(axis=1)).round(1).to_string())
 figure, ax = plt.subplots(figsize=(7, 3.2))
 ax.barh(agreement.index, 100 * agreement.mean(axis=1), color="C0")
 for row, values in enumerate(agreement.to_numpy()):
-    ax.plot(100 * values, [row] * len(values), "k.", label="a seed" if not row else "")
-ax.set(xlabel="points of the grid with LIFT's class (%)", xlim=(0, 100))
-ax.legend(loc="lower left")
+    ax.plot(100 * values, [row] * len(values), "k.", clip_on=False)
+ax.set(xlabel="points of the grid with LIFT's class (%; dots: seeds)", xlim=(0, 100))
 figure.tight_layout()
 plt.show()
+
+# %%
+# Beside the paper
+# ----------------
+# Accuracy in %, as published for LIFT with GPT-J and GPT-3 (NeurIPS 2022), and ours as
+# the mean of three seeds.
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of the paper
+#      - GPT-J
+#      - GPT-3
+#      - here
+#      - best rival here
+#    * - 1: nine clusters
+#      - 99.75
+#      - 100.00
+#      - 100.0
+#      - 100.0, all of them
+#    * - 1: blobs
+#      - 96.17
+#      - 96.67
+#      - 95.7
+#      - 95.8 (neural network)
+#    * - 1: circles
+#      - 79.95
+#      - 81.17
+#      - 82.0
+#      - 82.6 (neural network)
+#    * - 1: moons
+#      - 99.58
+#      - 100.00
+#      - 99.6
+#      - 100.0 (3 nearest neighbours)
+#    * - 1: two circles
+#      - 75.92
+#      - 81.42
+#      - 74.4
+#      - 80.3 (neural network)
+#    * - 5: boundaries
+#      - pictures
+#      - pictures
+#      - pictures
+#      -
+#    * - 6: easy network
+#      - 97.25
+#      - 99.00
+#      - 98.8
+#      - 99.6 (neural network)
+#    * - 6: hard network
+#      - 88.00
+#      - 87.75
+#      - 97.3
+#      - 98.3 (neural network)
+#    * - 10: resemblance
+#      - not published
+#      - not published
+#      - 93.3 (neural network)
+#      -
+#
+# The protocols differ. The paper has 2,000 rows of a table and fine-tunes on them; here
+# 400 are read in context. The rows of the first five tables are drawn anew by the same
+# formulas, with other seeds. The paper's networks were trained, for 10 and for 490
+# epochs; ours have random weights, so that rows 6 can't be compared number by number.
+# For row 10 the paper fine-tunes on labels that a rival gave; here both learn the same
+# true labels, and their answers are compared over the whole grid, which reaches beyond
+# the rows. Label noise of row 6 is on the page *Does it believe wrong labels?*
