@@ -16,6 +16,13 @@ QUICK: dict[str, dict[str, object]] = {
         "side": 4,
         "tables": ["moons"],
     },
+    "how_many_rows": {
+        "tables": ["iris"],
+        "shares": (0.1,),
+        "sizes": (20,),
+        "n_splits": 1,
+        "n_draws": 1,
+    },
     "rare_class": {"shares": (0.2,), "n_rows": 40, "n_new": 20, "n_seeds": 1},
     "wrong_labels": {"shares": (0.1,), "n_seeds": 1, "tables": ["iris"]},
 }
