@@ -2,7 +2,11 @@
 Does it believe wrong labels?
 =============================
 
-A few of them do little harm.
+Little: with 20 % of the training labels wrong it loses 3.7 points of accuracy on new
+rows, the mean of five cases. Its rivals lose 6.2 (nearest neighbours) to 19.9 (tree).
+On iris systematic errors cost it more than random ones, 6.3 points against 2.0. On wine
+a forest loses less, and on the network's table logistic regression does, from a lower
+start.
 """
 
 # %%
@@ -104,7 +108,7 @@ print(mean.reset_index().pivot_table(
 ).round(1).to_string())  # fmt: skip
 panels = list(figures.groupby(["table", "way"], sort=False).groups)
 styles = dict(zip(["LIFT", *RIVALS], ["o-", "s--", "^-.", "v:", "D--"], strict=True))
-figure, axes = plt.subplots(2, 3, figsize=(8.5, 6), sharex=True)
+figure, axes = plt.subplots(2, 3, figsize=(8.5, 6), sharex=True, sharey=True)
 for ax, (table, way) in zip(axes.flat, panels, strict=False):
     for number, (method, style) in enumerate(styles.items()):
         line = mean[table, way, :, method]
@@ -125,3 +129,53 @@ for ax in axes.flat[len(panels) :]:
 axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center")
 figure.tight_layout()
 plt.show()
+
+# %%
+# Beside the paper
+# ----------------
+# Accuracy in % with 0, 5 and 20 % of the labels wrong, as published for LIFT with GPT-J
+# and GPT-3 (NeurIPS 2022), and ours as the mean of five splits.
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of the paper
+#      - GPT-J
+#      - GPT-3
+#      - here
+#      - forest here
+#    * - 6: easiest network, random
+#      - 97.25, 93.75, 83.00
+#      - 99.00, 97.25, 95.50
+#      - not measured
+#      - not measured
+#    * - 6: hardest network, random
+#      - 88.00, 80.00, 65.75
+#      - 87.75, 85.00, 78.50
+#      - 97.5, 96.8, 95.4
+#      - 97.3, 95.6, 88.5
+#    * - 8: iris, random
+#      - not published
+#      - not published
+#      - 97.0, 96.3, 95.0
+#      - 97.0, 95.0, 87.0
+#    * - 8: iris, systematic
+#      - not published
+#      - not published
+#      - 97.0, 96.3, 90.7
+#      - 97.0, 94.7, 82.3
+#    * - 8: wine, random
+#      - not published
+#      - not published
+#      - 98.6, 98.6, 94.7
+#      - 98.1, 98.6, 96.1
+#    * - 8: wine, systematic
+#      - not published
+#      - not published
+#      - 98.6, 99.2, 94.2
+#      - 98.1, 98.1, 95.3
+#
+# The protocols differ. The paper fine-tunes, its networks' tables have 2,000 rows;
+# here 90 (iris), 106 (wine) or 360 (network) rows are read in context, and our network
+# has random weights, so that rows 6 can't be compared number by number. For row 8 the
+# paper took tables of OpenML, and no figure of it was at hand.
