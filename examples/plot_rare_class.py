@@ -2,7 +2,11 @@
 Will it find the rare class?
 ============================
 
-At the usual threshold only some of it.
+As well as a forest does: where 5 % of the rows are rare, F1 of the rare class is 0.55
+at the threshold of one half (0.56 for a forest), and 0.67 at 0.2, the best in hindsight
+(0.61). Where 12 % are rare it is 0.76 (0.76), and 0.79 at best (0.77). A lower
+threshold helps LIFT, balanced weights do not. The five draws of the rows differ by more
+than the two methods.
 """
 
 # %%
@@ -127,3 +131,64 @@ table = half.groupby(keys)[["f1_rare", "f1_common", "accuracy"]].mean()
 table["f1_rare_best"] = mean.groupby(keys).max()
 table["at_threshold"] = [line[1][-1] for line in mean.groupby(keys).idxmax().items()]
 print(table.round(3).to_string())
+
+# %%
+# Beside the paper
+# ----------------
+# The paper's F1 is that of the common class, for which calling all rows common has
+# 93.64 already. Below are accuracy and F1 of the common class in %, as published for
+# LIFT with GPT-3 (NeurIPS 2022; three splits, three settings), and ours at one half as
+# the mean of five draws. Nothing is published for GPT-J.
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of the paper
+#      -
+#      - all common
+#      - LIFT
+#      - best rival
+#    * - 9: PizzaCutter3, 12 % rare
+#      - accuracy, GPT-3
+#      - 88.04
+#      - 84.69 to 87.08
+#      - XGBoost 90.43 (one split)
+#    * -
+#      - F1, GPT-3
+#      - 93.64
+#      - 91.49 to 92.95
+#      - XGBoost 94.71 (one split)
+#    * - 9: customers, 32 % rare
+#      - accuracy, GPT-3
+#      - 68.18
+#      - 80.68 to 86.36
+#      - KNN 88.64
+#    * -
+#      - F1, GPT-3
+#      - 81.08
+#      - 85.71 to 90.16
+#      - KNN 91.94
+#    * - 9: here, 12 % rare
+#      - accuracy
+#      - 87.5
+#      - 95.0
+#      - forest 94.2
+#    * -
+#      - F1
+#      - 93.4
+#      - 97.2
+#      - forest 96.7
+#    * - 9: here, 5 % rare
+#      - accuracy
+#      - 94.4
+#      - 96.5
+#      - forest 96.2
+#    * -
+#      - F1
+#      - 97.1
+#      - 98.2
+#      - forest 98.0
+#
+# The protocols differ. The paper has tables of OpenML and fine-tunes; here the tables
+# are generated, and 400 rows are read in context. So the figures can be compared with
+# their own rivals and with calling all rows common, but not with each other.
