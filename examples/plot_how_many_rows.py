@@ -2,7 +2,10 @@
 How many rows does it need?
 ===========================
 
-About as many as its rivals.
+About as many as its rivals. With 20 rows of a table of two columns it has 93.0 %
+accuracy (an RBF-SVM 93.0 %), with 80 rows 97.2 % (95.2 %). On iris and wine the bands of
+all methods overlap. For numbers it needs fewer rows than a forest, but more than a
+Gaussian process: with 200 rows its RAE is 0.12, theirs 0.21 and 0.07.
 """
 
 # %%
@@ -142,7 +145,7 @@ figures = stored("how_many_rows", measure)
 # Means, and 95 % bands for them by Student's t, over eight splits for classes and four
 # draws for numbers.
 
-grouped = figures.groupby(["table", "method", "rows"], sort=False)["score"]
+grouped = figures.groupby(["table", "method", "rows"])["score"]
 mean, count = grouped.mean(), grouped.count()
 half = t.ppf(0.975, count - 1) * grouped.sem()
 summary = figures.groupby("table", sort=False)
@@ -175,3 +178,53 @@ plt.show()
 print(mean.reset_index().pivot_table(
     "score", ["table", "rows"], "method"
 ).round(3).to_string())  # fmt: skip
+
+# %%
+# Beside the paper
+# ----------------
+# As published for LIFT with GPT-J and GPT-3 (NeurIPS 2022), and ours: the mean accuracy
+# in % of eight splits, and the mean RAE of four draws.
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of the paper
+#      - GPT-J
+#      - GPT-3
+#      - here
+#      - best rival here
+#    * - 2: iris, all training rows
+#      - 96.67
+#      - 97.00
+#      - 95.4
+#      - RBF-SVM 96.7
+#    * - 2: wine, all training rows
+#      - 93.52
+#      - 92.59
+#      - 98.3
+#      - forest 99.0
+#    * - 7: iris, 20 % of them
+#      - not published
+#      - not published
+#      - 94.2
+#      - forest 94.2
+#    * - 7: wine, 20 % of them
+#      - not published
+#      - not published
+#      - 96.5
+#      - logistic regression 97.9
+#    * - 25: l1 norm, 200 rows
+#      - 0.403
+#      - 0.19
+#      - 0.119
+#      - Gaussian process 0.070
+#    * - 25: l1 norm, 500 rows
+#      - 0.120
+#      - not published
+#      - 0.077
+#      - Gaussian process 0.052
+#
+# The protocols differ. The paper fine-tunes for classes, too; here the rows are read in
+# context. Its splits are others (three runs, 30 test rows of iris and 36 of wine), and
+# it has 17 further tables. For the l1 norm it tests on a grid (GPT-3), or on other
+# points (GPT-J), and it has five further functions.
