@@ -37,6 +37,22 @@ QUICK: dict[str, dict[str, object]] = {
         "n_background": 2,
     },
     "wide_rows": {"widths": (2,), "n_splits": 1, "n_train": 20, "n_trees": 2},
+    "boundaries": {
+        "n_rows": 20,
+        "n_new": 5,
+        "n_seeds": 1,
+        "side": 4,
+        "tables": ["moons"],
+    },
+    "how_many_rows": {
+        "tables": ["iris"],
+        "shares": (0.1,),
+        "sizes": (20,),
+        "n_splits": 1,
+        "n_draws": 1,
+    },
+    "rare_class": {"shares": (0.2,), "n_rows": 40, "n_new": 20, "n_seeds": 1},
+    "wrong_labels": {"shares": (0.1,), "n_seeds": 1, "tables": ["iris"]},
 }
 
 
