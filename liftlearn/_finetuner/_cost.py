@@ -27,6 +27,7 @@ class TrainingCost:
     memory: int  # bytes
 
 
+# Torch's class has no types, so mypy has to be told twice.
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that are made while it is entered.
 
