@@ -6,6 +6,8 @@ from every type that holds the same values, or an error that names the cell.
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from datetime import timezone, tzinfo
 from typing import Any
@@ -14,6 +16,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.tseries.api import guess_datetime_format
 
 from liftlearn._values import CONVERT, column_forms, form_of, level_text, restored
 
@@ -113,6 +116,58 @@ def learn_column(cells: pd.Series) -> Column:
     return Column("text" if is_text else "categorical", forms)
 
 
+def warn_of_disguise(cells: pd.Series, column: Column) -> None:
+    """Warn of a column of strings whose cells are all but dates or numbers.
+
+    Few levels may be anything, and those of a categorical are what the user says.
+    """
+    is_chosen = isinstance(cells.dtype, pd.CategoricalDtype)
+    if column.forms != ("text",) or is_chosen:
+        return
+    levels = cells[cells.notna()].unique()[:_MOST_LEVELS].tolist()
+    if len(levels) <= _FEW_LEVELS:
+        return
+    for held, is_like, convert in _DISGUISES:
+        like = [level for level in levels if is_like(level)]
+        if len(like) >= _MOST_OF * len(levels):
+            warnings.warn(
+                f"The strings of column {cells.name!r} are {held}, such as "
+                f"{like[0]!r}, but are read as {column.kind} ones. Convert them with "
+                f"{convert}. If they are names or codes, say so with "
+                "astype('category').",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+
+
+def _is_like_number(text: str) -> bool:
+    return bool(_LIKE_NUMBER.fullmatch(text))
+
+
+# As people write them: with separators, a currency, or per cent. Leading zeros are of
+# codes.
+_LIKE_NUMBER = re.compile(
+    r"\s*[+-]?\s*[$€£¥]?\s*(?=[.,]?\d)(0|[1-9]\d*([,.'\s]\d{3})*)?([.,]\d+)?"
+    r"([eE][+-]?\d+)?\s*[$€£¥%]?\s*"
+)
+
+
+def _is_like_date(text: str) -> bool:
+    # pandas guesses no format of years of two digits, nor of twelve hours.
+    text = re.sub(r"(?i)\s*[ap]\.?m\.?$", "", text.strip())
+    text = re.sub(r"^(\d\d?[-/. ]\S+[-/. ])(\d\d)(?=\s|$)", r"\g<1>20\2", text)
+    is_day = re.match(r"(1[3-9]|[23]\d)\b", text) is not None  # too large for a month
+    return guess_datetime_format(text, dayfirst=is_day) is not None
+
+
+_MOST_OF = 0.9  # since some cells may say in words that nothing is known
+_DISGUISES = [
+    ("numbers", _is_like_number, "pd.to_numeric, after str.replace of other signs"),
+    ("dates", _is_like_date, "pd.to_datetime(..., format=...)"),
+]
+
+
 def _learn_numbers(known: pd.Series, forms: tuple[str, ...]) -> Column:
     numbers = _floats(known, "number")
     numbers = numbers[~np.isnan(numbers)]
@@ -182,6 +237,12 @@ def _distinct_values(cells: pd.Series) -> tuple[NDArray[np.intp], list[Any]]:
     return np.where(known, np.cumsum(known) - 1, -1), cells[known].tolist()
 
 
+_GIVE = {
+    "dates": "Convert it with pd.to_datetime, or write dates as 2024-02-29.",
+    "numbers": "Convert it with pd.to_numeric.",
+}
+
+
 @dataclass(frozen=True)
 class _Cells:
     """A column's values, and where they stand."""
@@ -204,8 +265,8 @@ class _Cells:
         row = int(np.flatnonzero(self.codes == code)[0])
         return ValueError(
             f"Column {self.name!r} held {held} when the encoder was fitted, but now "
-            f"holds {self.distinct[code]!r} in row {row}. Give it the same kind of "
-            "cells."
+            f"holds {self.distinct[code]!r} in row {row}. "
+            + _GIVE.get(held, "Give it the same kind of cells.")
         )
 
 

@@ -29,7 +29,7 @@ from liftlearn._cells import (
     way_of_writing,
     words_for_unknown,
 )
-from liftlearn._columns import Column, learn_column
+from liftlearn._columns import Column, learn_column, warn_of_disguise
 from liftlearn._numbers import row_shapes, write_codes
 from liftlearn._rules import (
     Part,
@@ -286,6 +286,11 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_, text_topics_
             If the table is empty, holds infinite or complex numbers, types without
             single values (lists, structs) or texts with lone surrogates, or a
             parameter, the template or a description does not fit it.
+
+        Warns
+        -----
+        UserWarning
+            If the strings of a column are dates or numbers, or texts are cut.
         """
         weight = check_sample_weight(sample_weight, X)
         table, weight = X.iloc[np.flatnonzero(weight)], weight[weight > 0]
@@ -295,6 +300,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_, text_topics_
         self._fields = _template_fields(self.template, names)
         columns = [table.iloc[:, i] for i in range(table.shape[1])]
         self._columns = [learn_column(column) for column in columns]
+        for cells, column in zip(columns, self._columns, strict=True):
+            warn_of_disguise(cells, column)
         own_names = names_of(table)
         if len(set(own_names)) < len(names):
             own_names = [*names]

@@ -938,3 +938,101 @@ def test_a_saved_classifier_reads_cells_as_it_did(tmp_path):
     np.testing.assert_array_equal(
         loaded.predict_proba(new), classifier.predict_proba(new)
     )
+
+
+# Strings that are something else
+
+
+def disguises(cells):
+    """Return what is said of a column of these cells."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        RowEncoder().fit(pd.DataFrame({"a": cells}))
+    return [str(w.message) for w in said if "strings of column 'a'" in str(w.message)]
+
+
+FORTY = range(40)
+SOME_DAYS = pd.date_range("2023-01-05", periods=40, freq="9D")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%d/%m/%Y",
+        "%m/%d/%Y",
+        "%m/%d/%y",
+        "%d.%m.%Y",
+        "%Y/%m/%d",
+        "%Y-%m-%d",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%m/%d/%Y %I:%M %p",
+        "%d-%b-%y",
+        "%B %d, %Y",
+        "%a %d %B %Y",
+    ],
+)
+def test_strings_that_are_dates_are_told(form):
+    [said] = disguises(SOME_DAYS.strftime(form))
+
+    assert "dates, such as" in said
+    assert "pd.to_datetime" in said
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "{0}",
+        "-{0}",
+        "{0},5",
+        ".{0}",
+        "{0}.1e-05",
+        "{0},234,567",
+        "{0} 234",
+        "${0}.50",
+        "{0} \u20ac",
+        "{0}.3%",
+    ],
+)
+def test_strings_that_are_numbers_are_told(write):
+    cells = [write.format(i) for i in FORTY]
+
+    [said] = disguises([*cells, "?", None])
+    [said_of_levels] = disguises(cells * 6)
+
+    assert "numbers, such as" in said
+    assert "pd.to_numeric" in said
+    assert "categorical" in said_of_levels
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "came by train {0}",
+        "A{0}",
+        "0{0}22",
+        "0171 {0}",
+        "{0} km",
+        "{0}.1.2",
+        "10.0.{0}.1",
+        "{0}-3",
+        "{0}:30",
+        "{0}/40",
+    ],
+)
+def test_other_strings_pass_for_what_they_are(write):
+    assert disguises([write.format(i) for i in FORTY]) == []
+
+
+def test_few_levels_and_categoricals_are_what_the_user_says():
+    numbers = [str(i) for i in FORTY]
+
+    assert disguises(["1", "2", "3"] * 10) == []
+    assert disguises(pd.Categorical(numbers)) == []
+    assert disguises([" " * i for i in FORTY]) == []
+
+
+def test_a_date_in_other_words_is_refused_with_what_to_do():
+    encoder = RowEncoder().fit(pd.DataFrame({"a": SOME_DAYS}))
+
+    with pytest.raises(ValueError, match=r"Convert it with pd\.to_datetime"):
+        encoder.transform(pd.DataFrame({"a": ["12/12/2024"]}))
