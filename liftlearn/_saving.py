@@ -55,7 +55,7 @@ from liftlearn._whole_rows import (
 )
 
 # Raised whenever an older liftlearn could not read, or would misread, what is written.
-_FORMAT = 6
+_FORMAT = 7
 _STATE = "liftlearn.json"
 _MOST_STATE = 64 * 2**20
 # The state's own digest stands at its end, so that it is compared before all else.
@@ -175,6 +175,7 @@ def load_fitted(
         estimator.language_model_ = lm = Ensemble.load(
             folder,
             device=device or _device_here(estimator.device),
+            dtype=estimator.dtype,
             base=base,
             local_files_only=base is None,
         )

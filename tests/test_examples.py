@@ -284,7 +284,9 @@ def test_the_speed_benchmark_compares_with_rivals_and_a_matrix_product(
 
     monkeypatch.setattr("sklearn.datasets.load_iris", few_irises)
     # With a processor's kernels held back its bf16 products would take minutes.
-    monkeypatch.setattr("liftlearn._finetuner._tuner._has_bf16", lambda device: False)
+    monkeypatch.setattr(
+        "liftlearn._language_model._model.gains_by_bf16", lambda device: False
+    )
     arguments = ["--only", "numbers", "train", "efficiency", "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", ["speed.py", *arguments])
     monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")

@@ -775,9 +775,9 @@ def test_a_language_model_is_told_from_an_estimator(gpt2_folder):
 
 
 def test_a_newer_format_asks_for_an_upgrade(classifier, folder):
-    rewrite(folder, format=7, files="of another form")
+    rewrite(folder, format=8, files="of another form")
 
-    with pytest.raises(ValueError, match=r"format 7; .* format 6\. Upgrade liftlearn"):
+    with pytest.raises(ValueError, match=r"format 8; .* format 7\. Upgrade liftlearn"):
         liftlearn.load(folder)
     with pytest.raises(ValueError, match="Upgrade liftlearn"):
         classifier.save(folder)

@@ -48,7 +48,7 @@ from liftlearn._finetuner import (
     share_stream,
     tell,
 )
-from liftlearn._language_model import READER, Ensemble, LanguageModel
+from liftlearn._language_model import DTYPES, READER, Ensemble, LanguageModel
 from liftlearn._rules import Part, is_auto
 from liftlearn._saving import save_fitted
 from liftlearn._shots import (
@@ -276,6 +276,7 @@ class LIFT(Parted):
         "n_shots": [StrOptions({"auto"}), *N_SHOTS],
         "shots": WAYS,
         "device": [str, None],
+        "dtype": [StrOptions(set(DTYPES))],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
@@ -291,6 +292,7 @@ class LIFT(Parted):
         n_shots: int | str = "auto",
         shots: str = "random",
         device: str | None = None,
+        dtype: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
         warm_start: bool = False,
@@ -302,6 +304,7 @@ class LIFT(Parted):
         self.n_shots = n_shots
         self.shots = shots
         self.device = device
+        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
@@ -659,7 +662,7 @@ class LIFT(Parted):
             self._check_warm_start()
             return self.language_model_
         self.model_ = self._chosen_model(table, target)
-        return LanguageModel.load(self.model_, device=self.device)
+        return LanguageModel.load(self.model_, device=self.device, dtype=self.dtype)
 
     def _check_warm_start(self) -> None:
         """Raise unless the last fit left what this one can go on from."""
@@ -675,6 +678,11 @@ class LIFT(Parted):
                     "warm_start=True goes on from what the last fit tuned, but that "
                     "read its rows in context and tuned nothing. Fit the first table "
                     f"with n_shots=0, which tunes. {advice}"
+                )
+            if self.dtype != "auto" and self.dtype != member.dtype:
+                raise ValueError(
+                    f"dtype={self.dtype!r}, but warm_start=True goes on from a model "
+                    f'in {member.dtype}. Set dtype="auto". {advice}'
                 )
             if self.device is not None and not member.is_on(self.device):
                 raise ValueError(

@@ -78,6 +78,9 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     device : str, default=None
         Where to run, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there is
         one.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        What the model's weights are kept in. ``"auto"`` is float32 up to 300 million
+        weights; larger ones stay in 16 bits, if their files and the device have these.
     random_state : int, RandomState instance or None, default=None
         Draws the rows' order and wording. An int makes fits repeatable.
     verbose : int, default=0
@@ -160,6 +163,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
         shots: str = "random",
         class_weight: Any = None,
         device: str | None = None,
+        dtype: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
         warm_start: bool = False,
@@ -172,6 +176,7 @@ class LIFTClassifier(ClassifierMixin, LIFT):
             n_shots=n_shots,
             shots=shots,
             device=device,
+            dtype=dtype,
             random_state=random_state,
             verbose=verbose,
             warm_start=warm_start,

@@ -22,11 +22,18 @@ from liftlearn._encoder import RowEncoder
 from liftlearn._estimators._base import ESTIMATORS, Parted, distinct_rows, fit_stream
 from liftlearn._estimators._parts import members_of
 from liftlearn._finetuner import FineTuner, share_stream
-from liftlearn._language_model import TASKS, Ensemble, LanguageModel, Sentences
+from liftlearn._language_model import (
+    DTYPES,
+    TASKS,
+    Ensemble,
+    LanguageModel,
+    Sentences,
+)
 from liftlearn._tables import as_pandas, check_table, names_of
 from liftlearn._validation import (
     HasMethods,
     Interval,
+    StrOptions,
     check_number,
     check_sample_weight,
     fits_whole,
@@ -60,6 +67,9 @@ class LIFTDensity(DensityMixin, Parted):
     device : str, default=None
         Where to run, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there is
         one.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        What the model's weights are kept in. ``"auto"`` is float32 up to 300 million
+        weights; larger ones stay in 16 bits, if their files and the device have these.
     random_state : int, RandomState instance or None, default=None
         Draws the order of rows and columns. An int makes fits repeatable.
     verbose : int, default=0
@@ -136,6 +146,7 @@ class LIFTDensity(DensityMixin, Parted):
         "encoder": [RowEncoder, None],
         "finetuner": [HasMethods("finetune"), None],
         "device": [str, None],
+        "dtype": [StrOptions(set(DTYPES))],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -147,6 +158,7 @@ class LIFTDensity(DensityMixin, Parted):
         encoder: Any = None,
         finetuner: Any = None,
         device: str | None = None,
+        dtype: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -154,6 +166,7 @@ class LIFTDensity(DensityMixin, Parted):
         self.encoder = encoder
         self.finetuner = finetuner
         self.device = device
+        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
@@ -198,7 +211,9 @@ class LIFTDensity(DensityMixin, Parted):
         share_stream(rng, self.device)
         rows, weight = distinct_rows(table, np.zeros(len(table)), weight)
         table = table.iloc[rows]
-        pretrained = LanguageModel.load(self.model, device=self.device)
+        pretrained = LanguageModel.load(
+            self.model, device=self.device, dtype=self.dtype
+        )
         if pretrained.reads_in_context:
             raise ValueError(
                 f"model={self.model!r} reads labelled rows and answers one question "

@@ -124,7 +124,7 @@ class FineTuner(Part):
     mixed_precision : {"auto", "no", "bf16", "fp16"}, default="auto"
         Precision of the matrix products, and of the weights under an adapter while it
         is trained. What is trained is float32, and so are predictions. Else:
-        ``"bf16"`` with an adapter on hardware that has it, and ``"no"``, float32,
+        ``"bf16"`` with an adapter over a bf16 model, or where that is faster, and ``"no"``, float32,
         otherwise.
     n_models : int or "auto", default="auto"
         How many ensemble members are tuned; the mean of their predictions is
@@ -670,7 +670,7 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         if self.adapter_ is not None:
             width = lm.model.get_input_embeddings().weight.shape[1]
             rate = min(1e-3, 0.6 / width)
-            precision = "bf16" if _has_bf16(lm.model.device) else "no"
+            precision = lm.adapter_precision
         default = {
             "n_epochs": 10,
             "max_steps": None,
@@ -816,14 +816,3 @@ def _longest(lm: LanguageModel, corpus: Corpus, n_rows: int) -> Corpus:
 def _has_dropout(corpus: Corpus) -> bool:
     """Return whether training leaves out cells at random."""
     return bool(getattr(getattr(corpus, "encoder", None), "cell_dropout_", 0.0))
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Return whether bf16 products are faster than float32 on a device."""
-    if device.type == "cpu":
-        # Others compute bf16 products, too, but through float32.
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(n) for n in ("avx512_bf16", "amx_bf16", "sve_bf16"))
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    )

@@ -9,12 +9,13 @@ from liftlearn._language_model._adapter import adapter_config, adapter_parameter
 from liftlearn._language_model._ensemble import Ensemble
 from liftlearn._language_model._model import LanguageModel
 from liftlearn._language_model._preferences import TASKS
-from liftlearn._language_model._pretrained import READER
+from liftlearn._language_model._pretrained import DTYPES, READER
 from liftlearn._language_model._scorer import AnswerScorer, Field, SentenceScorer, Trie
 from liftlearn._language_model._sentences import Sentences
 from liftlearn._language_model._surroundings import plain_torch
 
 __all__ = [
+    "DTYPES",
     "READER",
     "TASKS",
     "AnswerScorer",

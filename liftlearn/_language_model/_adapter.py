@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from liftlearn._files import open_regular, parsed_json, read_whole
-from liftlearn._language_model._passes import own_logits
+from liftlearn._language_model._passes import own_logits, shared_copy
 from liftlearn._language_model._surroundings import MAKING, import_whole
 
 _CONFIG = "adapter_config.json"
@@ -117,7 +117,7 @@ def with_adapter(
     """
     peft = _peft()
     _check_config(peft, config)
-    copied = _shared_copy(model)
+    copied = shared_copy(model)
     config = _config_for(copied, config)
     shared = {id(weight) for weight in copied.parameters()}
     head = copied.get_output_embeddings().weight
@@ -147,7 +147,7 @@ def makes_again(model: Any, config: Any, adapted: Any) -> bool:
 
     It is compared as it is after peft has found its layers in the model under it.
     """
-    peft, copied = _peft(), _shared_copy(model)
+    peft, copied = _peft(), shared_copy(model)
     _check_config(peft, config)
     config = _config_for(copied, config)
     with MAKING, torch.device("meta"):
@@ -413,20 +413,6 @@ def _cast(model: Any, weights: list[nn.Parameter], precision: torch.dtype) -> No
     if precision != torch.float32 and not _can_mix(model, precision):
         for weight, data in zip(weights, former, strict=True):
             weight.data = data.float()
-
-
-def _shared_copy(model: Any) -> Any:
-    """Copy a model's structure; its frozen weights keep their storage.
-
-    The Parameter objects are new: what is set on one, such as its gradient, must not
-    reach the model's own.
-    """
-    memo: dict[int, Any] = {
-        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
-        for weight in model.parameters()
-    }
-    memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
-    return copy.deepcopy(model, memo)
 
 
 def _check_head(model: Any, head: Tensor) -> None:

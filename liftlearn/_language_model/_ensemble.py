@@ -88,6 +88,7 @@ class Ensemble:
         folder: str | PathLike[str],
         *,
         device: str | None = None,
+        dtype: str = "auto",
         base: str | PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> Self | LanguageModel:
@@ -98,6 +99,8 @@ class Ensemble:
         folder : str or PathLike
             The folder.
         device : str, default=None
+            As for `LanguageModel.load`.
+        dtype : str, default="auto"
             As for `LanguageModel.load`.
         base : str or PathLike, default=None
             As for `LanguageModel.load`.
@@ -112,7 +115,11 @@ class Ensemble:
 
         def load(folder: str | PathLike[str]) -> LanguageModel:
             return LanguageModel.load(
-                folder, device=device, base=base, local_files_only=local_files_only
+                folder,
+                device=device,
+                dtype=dtype,
+                base=base,
+                local_files_only=local_files_only,
             )
 
         members = [load(folder)]

@@ -54,10 +54,11 @@ class FastLinear(Linear):
         a = self.lora_A[name].weight * self.scaling[name]
         b = self.lora_B[name].weight
         weight = self.get_base_layer().weight
-        device = x.device.type
+        device, dtype = x.device.type, x.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-            x, weight, a, b = (part.to(dtype) for part in (x, weight, a, b))
+        # The adapter is kept in float32, whatever the model is in.
+        x, weight, a, b = (part.to(dtype) for part in (x, weight, a, b))
         with torch.autocast(device, enabled=False):
             product = _product(x.flatten(0, -2), weight, a, b)
         # Outside of the function: some models change their layers' views in place.

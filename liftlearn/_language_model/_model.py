@@ -20,8 +20,10 @@ from liftlearn._language_model._in_context import InContext, reads_in_context
 from liftlearn._language_model._passes import Passes, Read, n_most_tokens
 from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._pretrained import (
+    check_dtype,
     find_device,
     find_source,
+    gains_by_bf16,
     load_pretrained,
     no_bars,
     ready_to_score,
@@ -90,12 +92,14 @@ class LanguageModel:
         self._origin: dict[str, Any] | None = None
         # The model under the adapter.
         self._base: Self | None = None
+        # What it scores in, while a copy is trained in another precision.
+        self._dtype: torch.dtype = model.dtype
 
     def __repr__(self) -> str:
         n_weights = sum(weight.numel() for weight in self.model.parameters())
         facts = [
             type(self.model).__name__,
-            f"{n_weights:,} weights in {str(self.model.dtype).removeprefix('torch.')}",
+            f"{n_weights:,} weights in {self.dtype}",
             f"on {self.model.device}",
         ]
         if self.adapter is not None:
@@ -108,6 +112,7 @@ class LanguageModel:
         model: str | PathLike[str] | None = None,
         *,
         device: str | None = None,
+        dtype: str = "auto",
         base: str | PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> Self:
@@ -124,6 +129,10 @@ class LanguageModel:
         device : str, default=None
             Where it runs, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there
             is one.
+        dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+            What its weights are kept in, and what it scores in. ``"auto"`` is the
+            model's preference. Else it is float32 up to 300 million weights. Larger
+            models stay in 16 bits, if their files and the device have these.
         base : str or PathLike, default=None
             The base model of an adapter, where it is not what the adapter's folder
             names: because it was moved, or is elsewhere on this machine.
@@ -144,22 +153,24 @@ class LanguageModel:
         ValueError
             If it is no causal language model, its files can't be read, or they ask
             for code or files from elsewhere; if its preferences name no parameter, or a
-            value that one can't have; if there is no such device; if an adapter's base
-            cannot be loaded, or is another model than when the adapter was saved.
+            value that one can't have; if there is no such device or dtype; if an
+            adapter's base cannot be loaded, or is another model than when the adapter
+            was saved.
         """
         where = find_device(device)
+        check_dtype(dtype)
         if model is not None and _adapter.holds_adapter(model):
-            return cls._load_adapted(model, device, base, local_files_only)
+            return cls._load_adapted(model, device, dtype, base, local_files_only)
         if base is not None:
             raise ValueError(
                 f"base={str(base)!r} is for a folder with an adapter, but {model!r} is "
                 "a whole model. Leave it out."
             )
         source = find_source(model, local_files_only=local_files_only)
-        lm = cls(*load_pretrained(source, where))
+        lm = cls(*load_pretrained(source, where, dtype))
         if model is not None and Path(model).exists():
             model = str(Path(model).resolve())
-        lm._origin = {"model": model, "device": device}
+        lm._origin = {"model": model, "device": device, "dtype": dtype}
         return lm
 
     @classmethod
@@ -167,6 +178,7 @@ class LanguageModel:
         cls,
         folder: str | PathLike[str],
         device: str | None,
+        dtype: str,
         base: str | PathLike[str] | None,
         local_files_only: bool,
     ) -> Self:
@@ -176,7 +188,9 @@ class LanguageModel:
         try:
             if Path(named).is_dir() and _adapter.holds_adapter(named):
                 raise ValueError("It is an adapter itself.")
-            under = cls.load(named, device=device, local_files_only=local_files_only)
+            under = cls.load(
+                named, device=device, dtype=dtype, local_files_only=local_files_only
+            )
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"{str(folder)!r} holds an adapter of the model {str(named)!r}, which "
@@ -186,6 +200,11 @@ class LanguageModel:
             ) from error
         under._check_fingerprint(saved.fingerprint)
         return under._ready_with(saved.config, saved.weights)
+
+    @property
+    def dtype(self) -> str:
+        """What the model's weights are kept in, such as ``"float32"``."""
+        return str(self._dtype).removeprefix("torch.")
 
     @property
     def preferences(self) -> Mapping[str, Any]:
@@ -256,6 +275,13 @@ class LanguageModel:
         """What the model's adapter is made of; None without one."""
         return _adapter.adapter_of(self.model)
 
+    @property
+    def adapter_precision(self) -> str:
+        """What an adapter is best trained in: ``"no"`` (float32), bf16 or fp16."""
+        halves = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+        own = halves.get(self._dtype)
+        return own or ("bf16" if gains_by_bf16(self.model.device) else "no")
+
     def default_adapter(self) -> Any:
         """Return the adapter that suits most models: LoRA [1]_ on all linear layers.
 
@@ -289,8 +315,9 @@ class LanguageModel:
         Parameters
         ----------
         folder : str or PathLike
-            Where to write ``config.json`` and safetensors weights (float32), or
-            ``adapter_config.json`` and the adapter's, and the tokenizer's files.
+            Where to write ``config.json`` and safetensors weights, in the model's
+            dtype but no float64, or ``adapter_config.json`` and the adapter's, and the
+            tokenizer's files.
 
         Raises
         ------
@@ -307,7 +334,10 @@ class LanguageModel:
         else:
             _refuse(folder, "adapter_config.json", "an adapter")
             with no_bars():
-                self.merged().model.float().save_pretrained(folder)
+                whole = self.merged().model
+                if self._dtype == torch.float64:
+                    whole.float()
+                whole.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     @in_plain_torch
@@ -322,7 +352,7 @@ class LanguageModel:
         model = copy.deepcopy(self.model)
         if self.adapter is not None:
             _adapter.merge(model)
-        return type(self)(ready_to_score(model), self.tokenizer)
+        return type(self)(ready_to_score(model, self._dtype), self.tokenizer)
 
     @in_plain_torch
     def trainable_copy(
@@ -409,7 +439,9 @@ class LanguageModel:
     def _ready_with(self, config: Any, weights: Mapping[str, Tensor]) -> Self:
         """Return a copy with an adapter to score with."""
         lm = self._adapted(config, weights)
-        ready_to_score(lm.model)
+        lm.model.requires_grad_(False).eval()
+        if self._dtype == torch.float64:
+            lm.model.to(self._dtype)  # as the base is, and the adapter, too
         return lm
 
     def _adapted(
@@ -881,7 +913,7 @@ def _loaded_again(
     # A GPU's number means nothing on another machine.
     device = "cpu" if origin["device"] == "cpu" else None
     try:
-        lm = kind.load(origin["model"], device=device)
+        lm = kind.load(origin["model"], device=device, dtype=origin["dtype"])
     except (OSError, ValueError) as error:
         raise ValueError(
             f"The pickle leaves out the weights of {origin['model']!r}, which could "

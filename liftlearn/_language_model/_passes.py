@@ -231,6 +231,20 @@ def own_logits(model: Any, ids: Tensor) -> Tensor:
     return logits
 
 
+def shared_copy(model: Any) -> Any:
+    """Copy a model's structure; its frozen weights keep their storage.
+
+    The Parameter objects are new: what is set on one, such as its gradient, must not
+    reach the model's own.
+    """
+    memo: dict[int, Any] = {
+        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        for weight in model.parameters()
+    }
+    memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
+    return copy.deepcopy(model, memo)
+
+
 def text_config(model: Any) -> Any:
     """Return the configuration of what reads text, where a model reads more."""
     return model.config.get_text_config(decoder=True)
@@ -299,6 +313,10 @@ def head_logits(
     if columns is not None:
         weight = weight[columns]
         bias = bias if bias is None else bias[columns]
+        if hidden.element_size() < 4:
+            # Of few tokens the sums are worth float32; 16 bits would round logits.
+            hidden, weight = hidden.float(), weight.float()
+            bias = bias if bias is None else bias.float()
     logits = nn.functional.linear(hidden, weight, bias)
     config = text_config(model)
     # Cohere, Falcon-H1 and Granite scale the logits; Gemma and xLSTM bend them.

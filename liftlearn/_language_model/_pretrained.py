@@ -34,6 +34,10 @@ from liftlearn._language_model._untrusted import (
     check_folder,
 )
 
+# What `dtype` may be. "auto" keeps models of more weights than this as their files
+# have them; smaller ones are read in float32, which costs little memory.
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_FEW_WEIGHTS = 300_000_000
 # The name of the embedded model that reads tables in context. No folder has it.
 READER = "liftlearn:reader"
 # One model's module, which imports what those of all models do.
@@ -159,14 +163,48 @@ def find_device(device: str | None) -> str:
     return str(device)
 
 
-def load_pretrained(source: Source, device: str) -> tuple[Any, Any]:
-    """Load a model and a tokenizer, once for each source and device."""
+def check_dtype(dtype: Any) -> None:
+    """Raise ValueError unless it is one that a model can be kept in."""
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"Expected one of {', '.join(map(repr, DTYPES))} as dtype, got {dtype!r}."
+        )
+
+
+def computes(dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether a device computes with half of float32's bits by itself."""
+    if device.type == "cuda":
+        return dtype == torch.float16 or torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+    is_cpu = device.type == "cpu"
+    return is_cpu and dtype == torch.bfloat16 and _has_one_of(*_SLOW, *_FAST)
+
+
+def gains_by_bf16(device: torch.device) -> bool:
+    """Return whether a device computes bf16 products faster than those of float32."""
+    if device.type == "cuda":
+        return computes(torch.bfloat16, device)
+    return device.type == "cpu" and _has_one_of(*_FAST)
+
+
+# Instructions for bf16. With AVX-512 alone products take twice as long as in float32.
+_FAST, _SLOW = ("amx_bf16", "sve_bf16"), ("avx512_bf16",)
+
+
+def _has_one_of(*names: str) -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in names)
+
+
+def load_pretrained(source: Source, device: str, dtype: str) -> tuple[Any, Any]:
+    """Load a model and a tokenizer, once for each source, device and dtype."""
     with MAKING, plain_torch(device):
-        return _load(source, device)
+        return _load(source, device, dtype)
 
 
 @lru_cache(maxsize=4)
-def _load(source: Source, device: str) -> tuple[Any, Any]:
+def _load(source: Source, device: str, dtype: str) -> tuple[Any, Any]:
     options: dict[str, Any] = {"trust_remote_code": False}
     how: dict[str, Any] = {"use_safetensors": True}
     if source.revision:
@@ -183,24 +221,55 @@ def _load(source: Source, device: str) -> tuple[Any, Any]:
         how = {"quantization_config": unpacked}
     with _explained(source, "a causal language model", _WANTED), no_bars():
         import_whole(_WHAT_MODELS_IMPORT)
-        with _checked(source, options):
-            model, notes = AutoModelForCausalLM.from_pretrained(
-                source.name,
-                dtype=torch.float32,
-                output_loading_info=True,
-                # The first one is named below; transformers refers to its log.
-                ignore_mismatched_sizes=True,
-                **options,
-                **how,
-            )
-        _check_weights(model, notes)
-        if adapter_of(model) is not None:  # transformers has loaded one from the hub
-            merge(model)
-        find_manner(model.eval())
+        # In its file's precision first, so that nothing larger is made on the way. A
+        # .gguf file's numbers are unpacked.
+        first = "float32" if dtype == "auto" and source.gguf else dtype
+        model = _whole_model(source, options, how, first)
+        kept_in = _kept_in(model, torch.device(device), dtype)
+        if kept_in.itemsize > model.dtype.itemsize == 2:
+            del model  # what it computed of its own is rounded, too: read it anew
+            model = _whole_model(source, options, how, "float32")
+        find_manner(ready_to_score(model, kept_in))
     with _explained(source, "a tokenizer", _WANTED_TOKENIZER), no_bars():
         tokenizer = AutoTokenizer.from_pretrained(source.name, **options)
         _check_tokenizer(tokenizer, model)
-    return ready_to_score(model).to(device), tokenizer
+    return model.to(device), tokenizer
+
+
+def _whole_model(
+    source: Source, options: dict[str, Any], how: dict[str, Any], dtype: str
+) -> Any:
+    """Return a model with all of its weights, and any adapter merged."""
+    with _checked(source, options):
+        model, notes = AutoModelForCausalLM.from_pretrained(
+            source.name,
+            dtype=dtype,
+            output_loading_info=True,
+            # The first one is named below; transformers refers to its log.
+            ignore_mismatched_sizes=True,
+            **options,
+            **how,
+        )
+    _check_weights(model, notes)
+    if adapter_of(model) is not None:  # transformers has loaded one from the hub
+        merge(model)
+    return model
+
+
+def _kept_in(model: Any, device: torch.device, dtype: str) -> torch.dtype:
+    """Return in which precision a model is kept, that was loaded in its file's."""
+    if dtype != "auto":
+        chosen: torch.dtype = getattr(torch, dtype)
+        return chosen
+    preferred = preferences_of(model.config).get("precision")
+    if preferred:
+        preference: torch.dtype = getattr(torch, preferred)
+        return preference
+    own: torch.dtype = model.dtype
+    is_large = sum(w.numel() for w in model.parameters()) > _FEW_WEIGHTS
+    is_half = own in (torch.bfloat16, torch.float16)
+    keeps = is_large and is_half and computes(own, device)
+    return own if keeps else torch.float32
 
 
 def _checked(source: Source, options: dict[str, Any]) -> AbstractContextManager[Any]:
@@ -326,14 +395,19 @@ def _check_tokenizer(tokenizer: Any, model: Any) -> None:
         )
 
 
-def ready_to_score(model: Any) -> Any:
-    """Put a model into evaluation mode and its preferred precision."""
-    preferences = preferences_of(model.config)
-    precision = getattr(torch, preferences.get("precision", "float32"))
+def ready_to_score(model: Any, dtype: torch.dtype) -> Any:
+    """Put a model into evaluation mode, and another precision where it is in one."""
     if model.is_activation_checkpointing:
         model.activation_checkpointing_disable()
     model.requires_grad_(False)
-    return model.eval().to(precision)
+    if model.dtype == dtype:
+        return model.eval()
+    if dtype.itemsize > 2:
+        return model.eval().to(dtype)
+    # Buffers, such as the frequencies of positions, stay in float32.
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model.eval()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ model itself is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from liftlearn._language_model._passes import (
     head_logits,
     n_most_tokens,
     own_logits,
+    shared_copy,
     text_config,
     turn_of_positions,
 )
@@ -63,10 +65,52 @@ def find_manner(model: Any) -> Manner:
     was_training = model.training
     model.eval()
     with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-        manner = _Trial(model).manner()
+        manner = _tried(model)
     model.train(was_training)
     setattr(model, _NAME, manner)
     return manner
+
+
+def _tried(model: Any) -> Manner:
+    """Return how a model is read, as a trial in float32 shows.
+
+    The rounding of 16 bits would hide what is wrong. Of such a model the first layers
+    of each kind are tried, and the whole one where these fail.
+    """
+    if model.dtype.itemsize >= 4:
+        return _Trial(model).manner()
+    with suppress(Exception):  # of foreign code, which may want all of its layers
+        return _Trial(_first_layers(model).float()).manner()
+    return _Trial(shared_copy(model).float()).manner()
+
+
+def _first_layers(model: Any) -> Any:
+    """Return a copy of a model with its first layers, of each kind one or more."""
+    copied = shared_copy(model)
+    config = text_config(copied)
+    n_layers = config.num_hidden_layers
+    lists = {
+        name: module
+        for name, module in copied.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers
+    }
+    name, layers = next(iter(lists.items()))
+    by_layer = {
+        key: value
+        for key, value in config.to_dict().items()
+        if isinstance(value, list) and len(value) == n_layers
+    }
+    kinds = [
+        (repr(layer), *(str(values[i]) for values in by_layer.values()))
+        for i, layer in enumerate(layers)
+    ]
+    n_kept = max(2, 1 + max(map(kinds.index, kinds)))
+    owner, _, leaf = name.rpartition(".")
+    setattr(copied.get_submodule(owner), leaf, layers[:n_kept])
+    config.num_hidden_layers = min(n_kept, n_layers)
+    for key, values in by_layer.items():
+        setattr(config, key, values[:n_kept])
+    return copied
 
 
 class _Trial:
