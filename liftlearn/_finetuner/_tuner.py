@@ -123,9 +123,8 @@ class FineTuner(Part):
         Batches that make one optimizer step.
     mixed_precision : {"auto", "no", "bf16", "fp16"}, default="auto"
         Precision of the matrix products, and of the weights under an adapter while it
-        is trained. What is trained is float32, and so are predictions. Else:
-        ``"bf16"`` with an adapter over a bf16 model, or where that is faster, and ``"no"``, float32,
-        otherwise.
+        is trained. What is trained is float32. Else: ``"bf16"`` with an adapter over
+        a bf16 model, or where that is faster, and ``"no"``, float32, otherwise.
     n_models : int or "auto", default="auto"
         How many ensemble members are tuned; the mean of their predictions is
         predicted [5]_. The first of several holds out rows, which tell how
