@@ -44,12 +44,12 @@ from liftlearn import (
     NumberDecoder,
     RowEncoder,
 )
-from liftlearn._finetuner._tuner import _has_bf16
+from liftlearn._language_model._pretrained import gains_by_bf16
 
 ROUNDS = 3
 CLASSES = (2, 3, 10, 100)
 # Without their own instructions bf16 products are slower than float32 ones.
-PRECISIONS = ("bf16", "no") if _has_bf16(torch.device("cpu")) else ("no",)
+PRECISIONS = ("bf16", "no") if gains_by_bf16(torch.device("cpu")) else ("no",)
 GREEDY_BATCH = 32
 NEW_TOKENS = 10  # what LIFT's code lets the model write
 

@@ -43,6 +43,8 @@ _BLOCKS = ("index_topk", "compress_rate", "block_size", "lsh_attn", "local_attn"
 _OF_EFFECT, _OF_SIZE = 1e-4, 3e-6
 # Layers of a cache whose copies can grow apart. Recurrent states are changed in place.
 _GROWING = (DynamicLayer, DynamicSlidingWindowLayer)
+# Trials are of the first tokens of a vocabulary.
+_N_TOKENS = 4096
 _BATCHES: tuple[Batches, ...] = ("any rows", "equal lengths", "single rows")
 _NAME = "_liftlearn_manner"
 
@@ -85,8 +87,14 @@ def _tried(model: Any) -> Manner:
 
 
 def _first_layers(model: Any) -> Any:
-    """Return a copy of a model with its first layers, of each kind one or more."""
+    """Return a copy of a model with its first layers, of each kind one or more.
+
+    It knows the first tokens alone: in float32 all would weigh more than the layers.
+    """
     copied = shared_copy(model)
+    for part in (copied.get_input_embeddings(), copied.get_output_embeddings()):
+        for own in part.parameters():
+            own.data = own.data[:_N_TOKENS]
     config = text_config(copied)
     n_layers = config.num_hidden_layers
     lists = {
@@ -348,7 +356,7 @@ def _is_banded(mask: Tensor) -> bool:
 
 def _plain_tokens(model: Any) -> list[int]:
     """Return tokens that mean nothing else to the model."""
-    n_tokens = min(len(model.get_input_embeddings().weight), 4096)
+    n_tokens = min(len(model.get_input_embeddings().weight), _N_TOKENS)
     own: set[int] = set()
     for config in (model.config, text_config(model)):
         for name, value in config.to_dict().items():
