@@ -156,6 +156,45 @@ def test_an_empty_prompt_is_scored(lm):
     np.testing.assert_allclose(alone[0], among[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+    ids=["processor", "gpu"],
+)
+def test_a_pass_that_is_too_large_is_read_in_halves(lm, monkeypatch, shortage):
+    prompts = [f"x is {i}. y?" for i in range(9)]
+    expected = lm.score(prompts, ["a", "b"])
+    score_all, sizes = AnswerScorer.score_all, []
+
+    def short_of_memory(self, input_ids, attention_mask, start=None):
+        sizes.append(len(input_ids))
+        if len(input_ids) > n_most:
+            raise shortage
+        return score_all(self, input_ids, attention_mask, start)
+
+    monkeypatch.setattr(AnswerScorer, "score_all", short_of_memory)
+
+    n_most = 3
+    np.testing.assert_allclose(lm.score(prompts, ["a", "b"]), expected, atol=1e-5)
+    assert sizes == [9, 4, 2, 2, 5, 2, 3]
+    n_most = 0
+    with pytest.raises(MemoryError, match=r"a single row of \d+ tokens"):
+        lm.score(prompts[:2], ["a", "b"])
+
+
+def test_another_error_in_a_pass_is_no_shortage_of_memory(lm, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("The size of tensor a must match")
+
+    monkeypatch.setattr(AnswerScorer, "score_all", broken)
+
+    with pytest.raises(RuntimeError, match="must match"):
+        lm.score(["x is 1. y?"] * 2, ["a", "b"])
+
+
 def test_neighbours_order_and_batch_size_do_not_change_the_embedded_models_scores():
     lm = LanguageModel.load()
     random = np.random.RandomState(0)

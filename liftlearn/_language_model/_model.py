@@ -813,9 +813,31 @@ class LanguageModel:
                 batch_size = min(batch_size, -(-len(order) // n_processes))
             for batch in range(process, -(-len(order) // batch_size), n_processes):
                 rows = order[batch * batch_size :][:batch_size]
-                inputs = self.padded([tokens[row][n_shared:] for row in rows])
-                scores[rows] = scorer.score_all(**inputs, start=start).cpu().numpy()
+                own = [tokens[row][n_shared:] for row in rows]
+                scores[rows] = self._score_pass(scorer, own, start)
         return _sum_over_processes(scores, self.model)
+
+    def _score_pass(
+        self, scorer: AnswerScorer, tokens: Sequence[list[int]], start: Read | None
+    ) -> NDArray[np.float64]:
+        """Return the scores of rows in one pass, or in halves if memory is short."""
+        try:
+            scores = scorer.score_all(**self.padded(tokens), start=start)
+            return np.asarray(scores.cpu())
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(tokens) == 1:
+                raise MemoryError(
+                    f"Scoring a single row of {len(tokens[0])} tokens ran out of "
+                    "memory. Write shorter rows with RowEncoder(text_length=..., "
+                    'digits=...), keep the model in 16 bits with dtype="bfloat16", or '
+                    "take a smaller one."
+                ) from error
+        # Here what the failed pass held is free.
+        half = len(tokens) // 2
+        parts = (tokens[:half], tokens[half:])
+        return np.concatenate([self._score_pass(scorer, p, start) for p in parts])
 
     def _scorer(self, answers: Sequence[str]) -> AnswerScorer:
         """Return what scores the answers, which are mostly those of the last call.
@@ -877,6 +899,12 @@ def _texts(texts: Sequence[str], name: str) -> Sequence[str]:
     if not is_list or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"Expected a list of str as {name}, got {texts!r}.")
     return texts
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether a GPU's or the processor's allocator found no room."""
+    is_gpus = isinstance(error, torch.OutOfMemoryError)
+    return is_gpus or "can't allocate memory" in str(error)
 
 
 def _rank_among_processes() -> tuple[int, int]:
