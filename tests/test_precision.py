@@ -1,14 +1,23 @@
 """A model is kept once, in the precision that suits it."""
 
 import pickle
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
+import peft
 import pytest
 import torch
 from families import made
 from numpy.random import RandomState
-from tiny import bytes_without_start, only, saved_gpt2, saved_llama, sentences
+from tiny import (
+    bytes_without_start,
+    only,
+    saved_gpt2,
+    saved_llama,
+    sentences,
+    write_gguf,
+)
 
 import liftlearn
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier, LIFTDensity
@@ -19,6 +28,7 @@ ANSWERS = ["a", "b", "a long one"]
 PROMPTS = ["x is 3. y?", "x is 40, z is 5. y?", "x is 5. y?", "z is 77777. y?"]
 # A tiny random model's probabilities are about equal; a bound for rounding of weights.
 BOUND = 0.02
+BF16 = "torch.bfloat16"
 STEPS = FineTuner(max_steps=3, batch_size=4, n_models=1)
 
 
@@ -49,6 +59,10 @@ def bf16(folder):
 def in_dtype(folder, dtype):
     lm = LanguageModel.load(folder, dtype="float32")
     lm.merged().model.to(dtype).save_pretrained(folder)
+
+
+def lora():
+    return peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
 
 
 def places(model):
@@ -234,3 +248,90 @@ def test_a_warm_start_goes_on_in_the_same_dtype(folder):
     assert classifier.fit(X, y).language_model_.dtype == "bfloat16"
     with pytest.raises(ValueError, match=r"goes on from a model\s+in bfloat16"):
         classifier.set_params(dtype="float32").fit(X, y)
+
+
+# 8 and 4 bits
+
+
+needs_bitsandbytes = pytest.mark.skipif(
+    find_spec("bitsandbytes") is None, reason="bitsandbytes is an extra"
+)
+by_bits = pytest.mark.parametrize("dtype", ["int8", "nf4"])
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """Return the folder of a Llama whose layers are wide enough for blocks of 64."""
+    folder = tmp_path / "wide"
+    return saved_llama(folder, hidden_size=64, intermediate_size=128)
+
+
+@needs_bitsandbytes
+@by_bits
+def test_quantized_weights_give_about_the_probabilities_of_dense_ones(wide, dtype):
+    exact = LanguageModel.load(wide)
+
+    lm = LanguageModel.load(wide, dtype=dtype)
+
+    assert lm.dtype == dtype
+    assert dtype in repr(lm)
+    kinds = {str(weight.dtype) for weight in lm.model.parameters()}
+    assert kinds == {{"int8": "torch.int8", "nf4": "torch.uint8"}[dtype], BF16}
+    difference = abs(probabilities(lm) - probabilities(exact)).max()
+    assert difference < {"int8": 0.05, "nf4": 0.2}[dtype]
+    assert find_manner(lm.model) == find_manner(exact.model)
+    assert abs(probabilities(lm.merged()) - probabilities(lm)).max() < 0.05
+    assert lm.merged().dtype == "bfloat16"
+
+
+@needs_bitsandbytes
+@by_bits
+def test_an_adapter_learns_over_quantized_weights_and_comes_back(wide, tmp_path, dtype):
+    X = pd.DataFrame({"a": np.arange(12.0), "b": list("xyz") * 4})
+    tuner = FineTuner(max_steps=3, batch_size=4, adapter=lora(), n_models=1)
+    classifier = LIFTClassifier(wide, dtype=dtype, finetuner=tuner, random_state=0)
+    classifier.fit(X, ["no", "yes"] * 6)
+    expected = classifier.predict_proba(X)
+    lm = classifier.language_model_
+
+    assert places(lm._base.model) < places(lm.model)
+    classifier.save(tmp_path / "saved")
+    loaded = liftlearn.load(tmp_path / "saved")
+    assert loaded.language_model_.dtype == dtype
+    np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+    again = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
+    classifier.save(tmp_path / "whole", merged=True)
+    whole = liftlearn.load(tmp_path / "whole")
+    assert whole.language_model_.adapter is None
+    np.testing.assert_allclose(whole.predict_proba(X), expected, atol=0.1)
+
+
+@needs_bitsandbytes
+@by_bits
+def test_what_can_not_be_done_with_quantized_weights_is_refused(wide, tmp_path, dtype):
+    packed = tmp_path / "a.gguf"
+    write_gguf(LanguageModel.load(wide), packed)
+    lm = LanguageModel.load(wide, dtype=dtype)
+    with pytest.raises(ValueError, match=f"in {dtype} can't be trained, only an adap"):
+        lm.trainable_copy()
+    with pytest.raises(ValueError, match=r"holds\s+packed ones"):
+        LanguageModel.load(packed, dtype=dtype)
+
+
+@by_bits
+def test_what_quantizes_is_named_where_it_is_missing(wide, monkeypatch, dtype):
+    monkeypatch.setattr(_pretrained, "find_spec", lambda name: None)
+
+    with pytest.raises(ImportError, match=r"pip install 'liftlearn\[quantized\]'"):
+        LanguageModel.load(wide, dtype=dtype)
+
+
+@needs_bitsandbytes
+def test_a_model_is_shown_rows_with_quantized_weights(wide):
+    X, y = [[0.0], [1.0]] * 6, [0, 1] * 6
+    tuner = FineTuner(n_epochs=0)
+    shown = LIFTClassifier(wide, dtype="nf4", finetuner=tuner, n_shots=2).fit(X, y)
+
+    assert shown.language_model_.dtype == "nf4"
+    np.testing.assert_allclose(shown.predict_proba(X).sum(1), 1)

@@ -78,9 +78,10 @@ class LIFTClassifier(ClassifierMixin, LIFT):
     device : str, default=None
         Where to run, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there is
         one.
-    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+    dtype : {"auto", "float32", "bfloat16", "float16", "int8", "nf4"}, default="auto"
         What the model's weights are kept in. ``"auto"`` is float32 up to 300 million
         weights; larger ones stay in 16 bits, if their files and the device have these.
+        ``"int8"`` and ``"nf4"``, 4 bits, quantize its linear layers.
     random_state : int, RandomState instance or None, default=None
         Draws the rows' order and wording. An int makes fits repeatable.
     verbose : int, default=0

@@ -661,7 +661,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
 
     def _settle(self, lm: LanguageModel, corpus: Corpus) -> None:
         """Store the values in use of all parameters that may be ``"auto"``."""
-        is_large = sum(weight.numel() for weight in lm.model.parameters()) > _LARGE
+        n_weights = sum(weight.numel() for weight in lm.model.parameters())
+        is_large = lm.is_quantized or n_weights > _LARGE
         self.adapter_ = self.adapter
         if is_auto(self.adapter):
             self.adapter_ = lm.adapter or (lm.default_adapter() if is_large else None)

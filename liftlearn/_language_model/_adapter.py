@@ -330,7 +330,8 @@ def _unfit_layers(model: Any) -> list[str]:
 
     def watch(name: str) -> Callable[[Any, Any, Any], None]:
         def note(layer: Any, inputs: Any, output: Any) -> None:
-            n_given = layer.weight.shape[isinstance(layer, Conv1D)]
+            is_conv = isinstance(layer, Conv1D)
+            n_given = layer.nf if is_conv else layer.out_features
             shape = (*inputs[0].shape[:-1], n_given)
             if isinstance(output, Tensor) and output.shape == shape:
                 fit.add(_anywhere(name))
@@ -409,7 +410,8 @@ def _cast(model: Any, weights: list[nn.Parameter], precision: torch.dtype) -> No
     """Give weights another precision, if the model can be trained so."""
     former = [weight.data for weight in weights]
     for weight in weights:
-        weight.data = weight.data.to(precision)
+        if weight.is_floating_point():
+            weight.data = weight.data.to(precision)
     if precision != torch.float32 and not _can_mix(model, precision):
         for weight, data in zip(weights, former, strict=True):
             weight.data = data.float()

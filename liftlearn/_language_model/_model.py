@@ -21,10 +21,13 @@ from liftlearn._language_model._passes import Passes, Read, n_most_tokens
 from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._pretrained import (
     check_dtype,
+    dense,
     find_device,
     find_source,
     gains_by_bf16,
+    is_quantized,
     load_pretrained,
+    name_of_dtype,
     no_bars,
     ready_to_score,
 )
@@ -129,10 +132,12 @@ class LanguageModel:
         device : str, default=None
             Where it runs, such as ``"cpu"`` or ``"cuda:0"``. None is a GPU where there
             is one.
-        dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-            What its weights are kept in, and what it scores in. ``"auto"`` is the
-            model's preference. Else it is float32 up to 300 million weights. Larger
-            models stay in 16 bits, if their files and the device have these.
+        dtype : {"auto", "float32", "bfloat16", "float16", "int8", "nf4"}, \
+                default="auto"
+            What its weights are kept in. ``"auto"`` is the model's preference. Else it
+            is float32 up to 300 million weights; larger models stay in 16 bits, if
+            their files and the device have these. ``"int8"`` and ``"nf4"``, 4 bits,
+            quantize the linear layers.
         base : str or PathLike, default=None
             The base model of an adapter, where it is not what the adapter's folder
             names: because it was moved, or is elsewhere on this machine.
@@ -149,7 +154,8 @@ class LanguageModel:
         FileNotFoundError
             If a folder or a ``.gguf`` file does not exist.
         ImportError
-            If the package that a ``.gguf`` file or an adapter needs is missing.
+            If the package that a ``.gguf`` file, an adapter or fewer bits than 16 need
+            is missing.
         ValueError
             If it is no causal language model, its files can't be read, or they ask
             for code or files from elsewhere; if its preferences name no parameter, or a
@@ -204,7 +210,12 @@ class LanguageModel:
     @property
     def dtype(self) -> str:
         """What the model's weights are kept in, such as ``"float32"``."""
-        return str(self._dtype).removeprefix("torch.")
+        return name_of_dtype(self.model, self._dtype)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the weights have 8 or 4 bits, so that an adapter alone is trained."""
+        return is_quantized(self.model)
 
     @property
     def preferences(self) -> Mapping[str, Any]:
@@ -348,8 +359,15 @@ class LanguageModel:
         -------
         lm : LanguageModel
             In evaluation mode; where there was an adapter, it is added to the weights.
+            Quantized weights are dense in it.
         """
-        model = copy.deepcopy(self.model)
+        if self.is_quantized:
+            model = dense((self._base or self).model, self._dtype)
+            if self.adapter is not None:
+                weights = _adapter.adapter_weights(self.model)
+                model = _adapter.with_adapter(model, self.adapter, weights)
+        else:
+            model = copy.deepcopy(self.model)
         if self.adapter is not None:
             _adapter.merge(model)
         return type(self)(ready_to_score(model, self._dtype), self.tokenizer)
@@ -385,6 +403,14 @@ class LanguageModel:
         ValueError
             If the adapter would change the base model, or the model's head.
         """
+        if self.is_quantized:
+            base_precision = self._dtype
+            if adapter is None:
+                raise ValueError(
+                    f"The weights of a model in {self.dtype} can't be trained, only an "
+                    'adapter over them. Set FineTuner(adapter="auto"), or '
+                    'dtype="bfloat16".'
+                )
         if adapter is None:
             lm = self.merged()
             lm.model.float().requires_grad_(True)
@@ -430,6 +456,8 @@ class LanguageModel:
         lm : LanguageModel
             In evaluation mode, in the precision that the model prefers.
         """
+        if self._base is None and self.is_quantized:
+            return self  # whose weights are never trained
         if self._base is None:
             return self.merged()
         weights = _adapter.adapter_weights(self.model)
@@ -480,8 +508,8 @@ class LanguageModel:
             raise ValueError(
                 f"The weights of the model {name or 'embedded in liftlearn'!r} are "
                 "others than when it was saved. Put the former ones back, name the "
-                "model that was fine-tuned with load(folder, base=...), or fine-tune "
-                "again."
+                "model that was fine-tuned with load(folder, base=...), load it in the "
+                "dtype that it had, or fine-tune again."
             )
 
     def prompt_tokens(self, prompts: Sequence[str], n_more: int = 0) -> list[list[int]]:

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,8 @@ _SHARED_TOKENS = 100
 _SHARED_TOKENS_BF16 = 400
 # Kinds of rotary positions that are the same in rows of any length.
 _FIXED_POSITIONS = {"default", "linear", "llama3", "proportional", "yarn"}
+
+_NOTHING = SimpleNamespace()
 
 # Tokens that follow one another.
 Path = tuple[int, ...]
@@ -235,13 +238,20 @@ def shared_copy(model: Any) -> Any:
     """Copy a model's structure; its frozen weights keep their storage.
 
     The Parameter objects are new: what is set on one, such as its gradient, must not
-    reach the model's own.
+    reach the model's own. Quantized ones, which can have no gradient, are shared.
     """
     memo: dict[int, Any] = {
         id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        if weight.is_floating_point()
+        else weight
         for weight in model.parameters()
     }
     memo |= {id(buffer): buffer.detach() for buffer in model.buffers()}
+    # What bitsandbytes keeps of its 8-bit weights once they were read.
+    for module in model.modules():
+        for part in vars(getattr(module, "state", None) or _NOTHING).values():
+            if isinstance(part, Tensor):
+                memo[id(part)] = part
     return copy.deepcopy(model, memo)
 
 

@@ -19,12 +19,17 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RevisionNotFoundError,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+)
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
-from liftlearn._language_model._passes import bases
+from liftlearn._language_model._passes import bases, shared_copy
 from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
 from liftlearn._language_model._trial import UnreadableModelError, find_manner
@@ -36,7 +41,8 @@ from liftlearn._language_model._untrusted import (
 
 # What `dtype` may be. "auto" keeps models of more weights than this as their files
 # have them; smaller ones are read in float32, which costs little memory.
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZED = ("int8", "nf4")
+DTYPES = ("auto", "float32", "bfloat16", "float16", *QUANTIZED)
 _FEW_WEIGHTS = 300_000_000
 # The name of the embedded model that reads tables in context. No folder has it.
 READER = "liftlearn:reader"
@@ -219,6 +225,11 @@ def _load(source: Source, device: str, dtype: str) -> tuple[Any, Any]:
         # Else the weights stay packed, and are slow to train.
         unpacked = GgufConfig(gguf_file=source.gguf, dequantize=True)
         how = {"quantization_config": unpacked}
+    if dtype in QUANTIZED:
+        how |= _quantizing(source, dtype, device)
+        dtype = (
+            "bfloat16" if computes(torch.bfloat16, torch.device(device)) else "float32"
+        )
     with _explained(source, "a causal language model", _WANTED), no_bars():
         import_whole(_WHAT_MODELS_IMPORT)
         # In its file's precision first, so that nothing larger is made on the way. A
@@ -229,11 +240,68 @@ def _load(source: Source, device: str, dtype: str) -> tuple[Any, Any]:
         if kept_in.itemsize > model.dtype.itemsize == 2:
             del model  # what it computed of its own is rounded, too: read it anew
             model = _whole_model(source, options, how, "float32")
+        if is_quantized(model):
+            _settle_weights(model)
         find_manner(ready_to_score(model, kept_in))
     with _explained(source, "a tokenizer", _WANTED_TOKENIZER), no_bars():
         tokenizer = AutoTokenizer.from_pretrained(source.name, **options)
         _check_tokenizer(tokenizer, model)
-    return model.to(device), tokenizer
+    return model if is_quantized(model) else model.to(device), tokenizer
+
+
+def is_quantized(model: Any) -> bool:
+    """Return whether bitsandbytes keeps a model's weights, in 4 or 8 bits."""
+    return bool(getattr(model, "is_quantized", False))
+
+
+def _settle_weights(model: Any) -> None:
+    """Bring quantized weights into the form that they keep, since copies share them.
+
+    Their layers would change it in place when they are first read.
+    """
+    for module in model.modules():
+        if hasattr(module, "init_8bit_state"):
+            module.init_8bit_state()
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def name_of_dtype(model: Any, dtype: torch.dtype) -> str:
+    """Return what a model is kept in, if that of its dense weights is this."""
+    if is_quantized(model):
+        given = model.config.quantization_config
+        return given.bnb_4bit_quant_type if given.load_in_4bit else "int8"
+    return str(dtype).removeprefix("torch.")
+
+
+def dense(model: Any, dtype: torch.dtype) -> Any:
+    """Return a copy of a quantized model whose weights are no more so."""
+    with no_bars():
+        return shared_copy(model).dequantize().to(dtype)
+
+
+def _quantizing(source: Source, dtype: str, device: str) -> dict[str, Any]:
+    """Return how transformers is asked for weights of 4 or 8 bits."""
+    if source.gguf:
+        raise ValueError(
+            f"dtype={dtype!r} quantizes dense weights, but {source.gguf!r} holds "
+            'packed ones. Set dtype="auto", or save the model as a folder first: '
+            "LanguageModel.load(file).save(folder)."
+        )
+    if find_spec("bitsandbytes") is None:
+        raise ImportError(
+            f"dtype={dtype!r} needs the package bitsandbytes. Install it with "
+            "pip install 'liftlearn[quantized]', or set dtype=\"bfloat16\"."
+        )
+    # The head, and what is no linear layer, stay as they are.
+    config = BitsAndBytesConfig(
+        load_in_8bit=dtype == "int8",
+        load_in_4bit=dtype == "nf4",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _whole_model(
@@ -258,6 +326,9 @@ def _whole_model(
 
 def _kept_in(model: Any, device: torch.device, dtype: str) -> torch.dtype:
     """Return in which precision a model is kept, that was loaded in its file's."""
+    own: torch.dtype = model.dtype
+    if is_quantized(model):
+        return own
     if dtype != "auto":
         chosen: torch.dtype = getattr(torch, dtype)
         return chosen
@@ -265,7 +336,6 @@ def _kept_in(model: Any, device: torch.device, dtype: str) -> torch.dtype:
     if preferred:
         preference: torch.dtype = getattr(torch, preferred)
         return preference
-    own: torch.dtype = model.dtype
     is_large = sum(w.numel() for w in model.parameters()) > _FEW_WEIGHTS
     is_half = own in (torch.bfloat16, torch.float16)
     keeps = is_large and is_half and computes(own, device)

@@ -76,14 +76,19 @@ def find_manner(model: Any) -> Manner:
 def _tried(model: Any) -> Manner:
     """Return how a model is read, as a trial in float32 shows.
 
-    The rounding of 16 bits would hide what is wrong. Of such a model the first layers
-    of each kind are tried, and the whole one where these fail.
+    The rounding of fewer bits would hide what is wrong. Of such a model the first
+    layers of each kind are tried, and the whole one where these fail.
     """
     if model.dtype.itemsize >= 4:
         return _Trial(model).manner()
     with suppress(Exception):  # of foreign code, which may want all of its layers
-        return _Trial(_first_layers(model).float()).manner()
-    return _Trial(shared_copy(model).float()).manner()
+        return _Trial(_in_float32(_first_layers(model))).manner()
+    return _Trial(_in_float32(shared_copy(model))).manner()
+
+
+def _in_float32(copied: Any) -> Any:
+    is_quantized = getattr(copied, "is_quantized", False)
+    return (copied.dequantize() if is_quantized else copied).float()
 
 
 def _first_layers(model: Any) -> Any:

@@ -58,7 +58,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         if key in ("quantization_config", "compression_config") and value:
             raise ValueError(
                 f"Its weights are quantized ({key}={str(value)[:60]}...). Expected "
-                "dense ones: save the model dequantized, or take a .gguf file."
+                'dense ones, which dtype="int8" or "nf4" quantizes, or a .gguf file.'
             )
 
 
