@@ -51,6 +51,7 @@ QUICK: dict[str, dict[str, object]] = {
         "n_splits": 1,
         "n_draws": 1,
     },
+    "noise": {"sizes": (40,), "n_seeds": 1, "n_draws": 2},
     "outliers": {"functions": ("line",), "shares": (0.1,), "n_seeds": 1},
     "rare_class": {"shares": (0.2,), "n_rows": 40, "n_new": 20, "n_seeds": 1},
     "wrong_labels": {"shares": (0.1,), "n_seeds": 1, "tables": ["iris"]},
