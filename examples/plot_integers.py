@@ -2,7 +2,10 @@
 Can it see that a number is even?
 =================================
 
-ANSWER
+If it reads digits: written as they are, all unseen numbers are told even or odd, and
+after a long training a cosine of period 4 is learnt with an error of .071. By default
+it reads positions on a scale, and sees neither (accuracy 41 %, error 1.06). Nearest
+neighbours, a Gaussian process and boosting don't, either.
 """
 
 # %%
@@ -122,7 +125,10 @@ figures = stored("integers", measure)
 # %%
 # The answer
 # ----------
-# Accuracy in percent, and the relative absolute error (RAE) of the cosine.
+# Accuracy in percent, and the relative absolute error (RAE) of the cosine. Who asks the
+# neighbours of an unseen number is often wrong: those of an even one are odd. Boosting
+# that is given digits as columns sees the last one at once, but not the rule of the
+# last two. Who knows the period would rather add the remainder as a column.
 METHODS = list(figures.columns[4:])
 scores = []
 for (task, seed), asked in figures.groupby(["task", "seed"]):
@@ -168,3 +174,31 @@ ax.set(xlabel="x1, a whole number", ylabel="cosine")
 figure.legend(loc="upper center", ncols=4)
 figure.tight_layout(rect=(0, 0, 1, 0.92))
 plt.show()
+
+# %%
+# Beside the paper
+# ----------------
+# Relative absolute error of the cosine of period 4 on whole numbers from -150 to 150.
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of the paper
+#      - GPT-J
+#      - GPT-3
+#      - best of its rivals
+#      - here
+#    * - 20, 22: cosine of whole numbers
+#      - .647
+#      - .064
+#      - Gaussian process .581
+#      - .071 (default .743 on digits, 1.06 else), Gaussian process .979
+#    * - even or odd
+#      - not published
+#      - not published
+#      - not published
+#      - 100 %, boosting of digits 100 %, Gaussian process 54 %
+#
+# The paper writes digits, too. Its figures leave out the worst errors, ours leave out
+# nothing. In the benchmark *Synthetic functions* three members have .078, on rows that
+# are drawn one by one, so that some new numbers were seen; here none was.
