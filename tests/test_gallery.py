@@ -51,6 +51,10 @@ QUICK: dict[str, dict[str, object]] = {
         "n_splits": 1,
         "n_draws": 1,
     },
+    "integers": {"steps": {"even": 2, "cosine": 2}, "n_seeds": 1},
+    "noise": {"sizes": (40,), "n_seeds": 1, "n_draws": 2},
+    "outliers": {"functions": ("line",), "shares": (0.1,), "n_seeds": 1},
+    "overfitting": {"noises": (0.8,), "n_seeds": 1, "n_epochs": 2},
     "rare_class": {"shares": (0.2,), "n_rows": 40, "n_new": 20, "n_seeds": 1},
     "wrong_labels": {"shares": (0.1,), "n_seeds": 1, "tables": ["iris"]},
 }
