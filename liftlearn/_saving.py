@@ -153,6 +153,7 @@ def load_fitted(
     estimators: Mapping[str, type],
     *,
     base: str | PathLike[str] | None = None,
+    dtype: str | None = None,
 ) -> Any:
     """Read what `save_fitted` wrote, with every file checked."""
     folder = Path(folder)
@@ -175,7 +176,7 @@ def load_fitted(
         estimator.language_model_ = lm = Ensemble.load(
             folder,
             device=device or _device_here(estimator.device),
-            dtype=estimator.dtype,
+            dtype=dtype or estimator.dtype,
             base=base,
             local_files_only=base is None,
         )

@@ -32,6 +32,11 @@ BF16 = "torch.bfloat16"
 STEPS = FineTuner(max_steps=3, batch_size=4, n_models=1)
 
 
+needs_bitsandbytes = pytest.mark.skipif(
+    find_spec("bitsandbytes") is None, reason="bitsandbytes is an extra"
+)
+
+
 @pytest.fixture(autouse=True)
 def computes_bf16(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
@@ -239,6 +244,28 @@ def test_a_chosen_dtype_comes_back(folder, tmp_path):
     assert pickle.loads(pickle.dumps(classifier)).language_model_.dtype == "bfloat16"
 
 
+@needs_bitsandbytes
+@pytest.mark.parametrize("dtype", ["bfloat16", "nf4"])
+def test_what_was_learnt_in_float32_is_served_in_fewer_bits(folder, tmp_path, dtype):
+    X = [[0.0], [1.0]] * 6
+    tuner = FineTuner(max_steps=3, batch_size=4, adapter=lora(), n_models=1)
+    classifier = LIFTClassifier(folder, finetuner=tuner, random_state=0)
+    classifier.fit(X, [0, 1] * 6).save(tmp_path / "saved")
+
+    loaded = liftlearn.load(tmp_path / "saved", dtype=dtype)
+
+    assert loaded.language_model_.dtype == dtype
+    assert loaded.dtype == "auto"
+    difference = loaded.predict_proba(X) - classifier.predict_proba(X)
+    assert abs(difference).max() < {"bfloat16": BOUND, "nf4": 0.2}[dtype]
+    other = LanguageModel.load(folder).merged()
+    with torch.no_grad():
+        next(other.model.parameters()).add_(0.1)
+    other.save(folder)
+    with pytest.raises(ValueError, match=r"weights of the model .* are others"):
+        liftlearn.load(tmp_path / "saved", dtype=dtype)
+
+
 def test_a_warm_start_goes_on_in_the_same_dtype(folder):
     X, y = [[0.0], [1.0]] * 6, [0, 1] * 6
     classifier = LIFTClassifier(
@@ -253,9 +280,6 @@ def test_a_warm_start_goes_on_in_the_same_dtype(folder):
 # 8 and 4 bits
 
 
-needs_bitsandbytes = pytest.mark.skipif(
-    find_spec("bitsandbytes") is None, reason="bitsandbytes is an extra"
-)
 by_bits = pytest.mark.parametrize("dtype", ["int8", "nf4"])
 
 

@@ -17,6 +17,7 @@ def load(
     *,
     base: str | PathLike[str] | None = None,
     device: str | None = None,
+    dtype: str | None = None,
     from_hub: bool = False,
 ) -> LIFTClassifier | LIFTDensity | LIFTRegressor:
     """Load an estimator that was saved with its ``save`` method.
@@ -38,6 +39,9 @@ def load(
         Where the model runs, such as ``"cpu"`` or ``"cuda:0"``. None is the
         estimator's own ``device`` where this machine has it, else a GPU where there is
         one. The estimator's parameter stays as it was.
+    dtype : str, default=None
+        What the model's weights are kept in, as for the estimators. None is the
+        estimator's own ``dtype``. In another one predictions differ by rounding.
     from_hub : bool, default=False
         Whether to download what `push_to_hub` uploaded, such as ``"user/name"``. A
         folder of that name is taken first. An adapter's base model must be here
@@ -56,8 +60,8 @@ def load(
         repository.
     ValueError
         If a file is not as it was saved, a newer version of liftlearn saved it, it
-        holds what no ``save`` writes, or the base model of its adapter cannot be
-        loaded or has other weights.
+        holds what no ``save`` writes, there is no such device or dtype, or the base
+        model of its adapter cannot be loaded or has other weights.
 
     See Also
     --------
@@ -79,6 +83,6 @@ def load(
     if from_hub:
         folder = downloaded(folder)
     estimator: LIFTClassifier | LIFTDensity | LIFTRegressor = load_fitted(
-        folder, device, ESTIMATORS, base=base
+        folder, device, ESTIMATORS, base=base, dtype=dtype
     )
     return estimator

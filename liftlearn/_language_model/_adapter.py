@@ -187,14 +187,37 @@ def merge(module: Any) -> None:
 
 
 def fingerprint(model: Any) -> str:
-    """Return a hash of a sample of each weight, alike for one model on any device."""
-    digest = hashlib.sha256()
+    """Return hashes of a sample of the weights, alike on any device and in any dtype.
+
+    The first is of linear layers, and empty where they are quantized; the second is of
+    all else.
+    """
+    linear, other = hashlib.sha256(), hashlib.sha256()
+    head = model.get_output_embeddings()
+    of_layers = {
+        id(weight)
+        for module in model.modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+        for weight in module.parameters()
+    }
+    is_dense = all(weight.is_floating_point() for weight in model.parameters())
     for name, weight in model.named_parameters():
+        is_layers = id(weight) in of_layers
+        if is_layers and not is_dense:
+            continue
         entries = weight.detach().flatten()
-        sample = entries[:: len(entries) // 64 + 1].float().cpu()
+        # As it would be in 16 bits, which float32 holds.
+        sample = entries[:: len(entries) // 64 + 1].bfloat16().float().cpu()
+        digest = linear if is_layers else other
         digest.update(f"{name} {tuple(weight.shape)}".encode())
         digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()
+    return f"{linear.hexdigest() if is_dense else ''}:{other.hexdigest()}"
+
+
+def are_alike(one: str, other: str) -> bool:
+    """Return whether two fingerprints are of the same weights, as far as they tell."""
+    pairs = zip(one.split(":"), other.split(":"), strict=False)
+    return all(a == b or not a or not b for a, b in pairs)
 
 
 def write_adapter(folder: str | PathLike[str], adapter: SavedAdapter) -> None:

@@ -503,13 +503,14 @@ class LanguageModel:
 
     def _check_fingerprint(self, expected: str | None) -> None:
         """Raise if the weights are others than those that the fingerprint is of."""
-        if expected not in (None, _adapter.fingerprint(self.model)):
+        own = _adapter.fingerprint(self.model)
+        if expected is not None and not _adapter.are_alike(expected, own):
             name = self._origin and self._origin["model"]
             raise ValueError(
                 f"The weights of the model {name or 'embedded in liftlearn'!r} are "
                 "others than when it was saved. Put the former ones back, name the "
-                "model that was fine-tuned with load(folder, base=...), load it in the "
-                "dtype that it had, or fine-tune again."
+                "model that was fine-tuned with load(folder, base=...), or fine-tune "
+                "again."
             )
 
     def prompt_tokens(self, prompts: Sequence[str], n_more: int = 0) -> list[list[int]]:
