@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
+import liftlearn
 from liftlearn import FineTuner, LIFTClassifier
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+EMBEDDED = Path(liftlearn.__file__).parent / "embedded"
 
 
 def page(name):
@@ -469,3 +471,35 @@ def test_the_pretrained_reader_reads_a_table(tmp_path):
     classifier = LIFTClassifier(tmp_path / "model", random_state=0).fit(X, y)
     assert classifier.language_model_.reads_in_context
     assert classifier.n_shots_ == len(np.unique(X, axis=0))
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_precisions_compares_each_with_float32(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    arguments = [str(EMBEDDED), "--steps", "1", "--rows", "30"]
+    monkeypatch.setattr(sys, "argv", ["precision.py", *arguments])
+
+    runpy.run_path(str(EXAMPLES / "benchmarks/precision.py"), run_name="__main__")
+
+    *_, exact, bf16, _, _ = capsys.readouterr().out.splitlines()
+    assert exact.startswith("| float32 | 0 | 0 | 1 |")
+    assert 0 < float(bf16.split(" | ")[1]) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_the_benchmark_of_memory_counts_what_there_is_to_hold(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    script = str(EXAMPLES / "benchmarks/memory.py")
+    module = runpy.run_path(script)
+    module["SIZES"]["0.1"] = (256, 512, 2)
+    monkeypatch.setattr(sys, "argv", ["memory.py", "--sizes", "0.1", "--steps", "2"])
+    monkeypatch.setitem(module["main"].__globals__, "__file__", script)
+
+    module["main"]()
+
+    *_, row = capsys.readouterr().out.splitlines()
+    size, dtype, weights, *_ = row.strip("| ").split(" | ")
+    assert (size, dtype) == ("0.1", "float32")
+    # Embedding and head, and two layers of projections.
+    assert 0.065 < float(weights) < 0.075

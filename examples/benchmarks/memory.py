@@ -32,6 +32,7 @@ from typing import Self
 import pandas as pd
 import torch
 from numpy.random import RandomState
+from tables import as_markdown
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
@@ -65,7 +66,7 @@ def main() -> None:
                 measured = in_own_process(folder, dtype, options.steps)
                 lines.append({"billions": size, **measured})
                 print(lines[-1], flush=True)
-    page = pd.DataFrame(lines).to_markdown(index=False, floatfmt=".3g")
+    page = as_markdown(lines)
     print("", page, sep="\n")
     if options.page:
         options.page.write_text(page + "\n", encoding="utf-8")

@@ -240,6 +240,16 @@ def scaled_columns() -> Any:
     )
 
 
+def as_markdown(lines: list[dict[str, Any]]) -> str:
+    """Return results of equal keys as a table, with three digits."""
+    head = ["| " + " | ".join(lines[0]) + " |", "|" + " --- |" * len(lines[0])]
+    cells = [
+        [f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values()]
+        for line in lines
+    ]
+    return "\n".join(head + [f"| {' | '.join(row)} |" for row in cells])
+
+
 def forget_peak() -> None:
     """Let the process's peak memory begin anew, where the system is Linux."""
     with suppress(OSError):
