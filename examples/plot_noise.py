@@ -168,9 +168,9 @@ print(ratios.groupby(groups).mean().round(2).to_string())
 # Temperatures
 # ------------
 # A temperature below 1 makes draws more alike. The spread of a normal number falls with
-# the temperature's square root, so that only at 1 it can be the noise. On the line votes
-# are nearest to the true probability at 1. On the cosine the reader hardly finds the
-# waves: its votes are off by .16 to .33.
+# the temperature's square root, so that only at 1 it can be the noise. On the line,
+# votes are nearest to the true probability at 1. On the cosine the reader hardly finds
+# the waves: its votes are off by .16 to .33.
 draws = figures[[f"draws {heat}" for heat in TEMPERATURES]]
 ratio = draws.div(figures["noise"], axis=0).groupby(groups).mean()
 print(ratio.round(2).to_string())
