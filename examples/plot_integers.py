@@ -14,8 +14,8 @@ neighbours, a Gaussian process and boosting don't, either.
 # Of the whole numbers from -150 to 150, 200 are learnt, and the other 101 are asked. Is
 # a number even? And what is the cosine of period 4, which is 9, 0, -9, 0 for 0, 1, 2, 3
 # and so on? Its training targets have a noise of a tenth of its standard deviation.
-# Neighbours say nothing of either, but the last digit tells the first, and the last two
-# digits tell the second.
+# Neighbours mislead, but the last digit tells the first, and the last two digits tell
+# the second.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

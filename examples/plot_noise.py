@@ -2,7 +2,10 @@
 Is its doubt as large as the noise?
 ===================================
 
-ANSWER
+On a line, nearly: its standard deviation is off by 17 % with 200 rows and by 14 % with
+1,000. A Gaussian process, which takes the noise to be the same everywhere, is off by
+69 and 68 %, and a second one that learns the noise by 12 and 6 %. On a cosine of five
+waves LIFT doubts too much: its deviation is 1.5 times the noise.
 """
 
 # %%
@@ -165,7 +168,9 @@ print(ratios.groupby(groups).mean().round(2).to_string())
 # Temperatures
 # ------------
 # A temperature below 1 makes draws more alike. The spread of a normal number falls with
-# the temperature's square root.
+# the temperature's square root, so that only at 1 it can be the noise. On the line,
+# votes are nearest to the true probability at 1. On the cosine the reader hardly finds
+# the waves: its votes are off by .16 to .33.
 draws = figures[[f"draws {heat}" for heat in TEMPERATURES]]
 ratio = draws.div(figures["noise"], axis=0).groupby(groups).mean()
 print(ratio.round(2).to_string())
@@ -191,3 +196,26 @@ right.set(xlabel="x1 of the line, 1,000 rows", ylabel='votes for "above zero"')
 right.legend()
 figure.tight_layout()
 plt.show()
+
+# %%
+# Beside the paper
+# ----------------
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of LIFT (NeurIPS 2022)
+#      - published
+#      - here
+#    * - 21: deviation of predictions with a noise of .1 to .8
+#      - a picture, in which it grows with the noise
+#      - on a line 1.09 and 1.12 times the noise, on a cosine 1.47 and 1.50 times
+#        (200 and 1,000 rows)
+#    * - 34: calibration by draws at a temperature
+#      - "calibrated", no number
+#      - on a line 1.06 and 1.08 times the noise at temperature 1, .47 and .48 times at
+#        temperature .25
+#
+# In the paper each table's noise is the same everywhere, and answers are drawn at a
+# temperature that was not at hand. Here the noise grows along the column. *How sure a
+# prediction is* has the spread of draws at four levels of even noise.
