@@ -2,7 +2,10 @@
 Do far outliers move it?
 ========================
 
-ANSWER
+Little: with 5 % outliers its error on a line is .054, with none .052, and on a cosine
+.156 after .150. With 20 % it is .108 and .266, where ridge regression, a Gaussian
+process and boosting have .52 to .57. Huber regression, which is made for outliers, stays
+far below LIFT, at .026 and .068.
 """
 
 # %%
@@ -130,7 +133,9 @@ figure.tight_layout(rect=(0, 0, 1, 0.94))
 # The answer
 # ----------
 # The relative absolute error of each fit, its mean over three draws and the draws as
-# dots.
+# dots. LIFT's median hardly moves, its mean does as those of the others: the outliers
+# are in the distribution, as they are in the rows. Up to 2 % the Gaussian process is
+# better, too, and on the cosine up to 5 %.
 errors = []
 for (function, share, seed), fit in figures.groupby(["function", "share", "seed"]):
     truth = FUNCTIONS[function](fit["x"].to_numpy())
@@ -167,3 +172,36 @@ axes[0].set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
 figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=4)
 figure.tight_layout(rect=(0, 0.13, 1, 1))
 plt.show()
+
+# %%
+# Beside the paper
+# ----------------
+# Relative absolute error, published for LIFT with GPT-J and GPT-3 (NeurIPS 2022).
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of the paper
+#      - GPT-J
+#      - GPT-3
+#      - best of its rivals
+#      - here
+#    * - 26: line, 2 % outliers
+#      - .070
+#      - .068
+#      - neural network .102
+#      - .055, Huber .010
+#    * - 26: cosine, 2 % outliers
+#      - .359
+#      - .489
+#      - kernel ridge .235
+#      - .152, Huber .044
+#    * - 26: 10 and 20 %
+#      - above 1 to 2
+#      - .06 to .2, a picture
+#      - 3 and 5 neighbours low, a picture
+#      - line .072, .108; cosine .187, .266
+#
+# The noise, the outliers and the count of rows are the paper's. The published figures
+# leave out the worst errors, ours leave out nothing. The paper asks 100 random places,
+# we 101 even ones. Its rivals square errors, but for the median of neighbours.

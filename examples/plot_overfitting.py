@@ -2,7 +2,11 @@
 When does it overfit?
 =====================
 
-ANSWER
+With much noise the loss on held-out rows rises after 21 epochs and their error after
+53, as the paper found loss and error to part. With little noise nothing rises within
+100 epochs, but for the last hundredth of the error. The best epoch by the error on
+held-out rows brings the error on new rows from .503 to .394; the default, 35 epochs of
+an ensemble, has .416.
 """
 
 # %%
@@ -103,8 +107,9 @@ figures = stored("overfitting", measure)
 # The answer
 # ----------
 # Errors on new rows without noise, and the continuous ranked probability score (CRPS)
-# on noisy ones, which measures whole distributions. Then the epochs of least loss and
-# of least error on held-out rows.
+# on noisy ones, which measures whole distributions. Stopping after five epochs without
+# a gain is too soon for the sharp cosine. Then the epochs of least loss and of least
+# error on held-out rows. In the figure, means of two draws, dots mark the least.
 groups = ["noise", "fit"]
 print(figures.groupby(groups)[["new_rae", "new_crps"]].mean().round(3).to_string())
 curves = figures.dropna(subset="loss")
@@ -141,3 +146,32 @@ axes[1, 0].text(36, 1.0, "default", color="0.4")
 figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=2)
 figure.tight_layout(rect=(0, 0, 1, 0.9))
 plt.show()
+
+# %%
+# Beside the paper
+# ----------------
+#
+# .. list-table::
+#    :header-rows: 1
+#
+#    * - row of LIFT (NeurIPS 2022)
+#      - published, GPT-J
+#      - here, noise of .1
+#      - noise of .8
+#    * - 27: loss on held-out rows
+#      - from 1.66 to about 4 in 50 epochs
+#      - from 4.87 to 3.50 after 96 epochs, and 3.51 at the end
+#      - from 4.41 to 4.22 after 21 epochs, then to 4.77
+#    * - 27: error (RAE) on held-out rows
+#      - falls to .3 within 12 to 20 epochs, then level
+#      - .38 after 12 epochs, .22 after 50, .183 after 100
+#      - .74 after 12 epochs, .665 after 53, .714 after 100
+#    * - 42: a tenth of the learning rate
+#      - 1e-5 beside 1e-4, no number at hand
+#      - new rows .182 after 100 epochs, at the full rate .158
+#      - .430, at the full rate .503
+#
+# The function and the count of rows are the paper's, whose noise is .1. A loss is that
+# of an answer's tokens, and its numbers depend on the tokens: compare how it goes. The
+# paper reads the same sentences in each epoch; here each epoch moves the numbers a
+# little, which delays overfitting.
