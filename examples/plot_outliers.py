@@ -4,8 +4,8 @@ Do far outliers move it?
 
 Little: with 5 % outliers its error on a line is .054, with none .052, and on a cosine
 .156 after .150. With 20 % it is .108 and .266, where ridge regression, a Gaussian
-process and boosting have .52 to .57. Huber regression, which is made for outliers, stays
-far below LIFT, at .026 and .068.
+process and boosting have .52 to .57. Huber regression, which is made for outliers,
+stays far below LIFT, at .026 and .068.
 """
 
 # %%
@@ -133,9 +133,10 @@ figure.tight_layout(rect=(0, 0, 1, 0.94))
 # The answer
 # ----------
 # The relative absolute error of each fit, its mean over three draws and the draws as
-# dots. LIFT's median hardly moves, its mean does as those of the others: the outliers
-# are in the distribution, as they are in the rows. Up to 2 % the Gaussian process is
-# better, too, and on the cosine up to 5 %.
+# dots. LIFT's median moves far less than its mean, which moves as those of the others:
+# the outliers are in its distribution, as they are in the rows. Up to 2 % ridge
+# regression and the Gaussian process are better than LIFT, too, and on the cosine up to
+# 5 %.
 errors = []
 for (function, share, seed), fit in figures.groupby(["function", "share", "seed"]):
     truth = FUNCTIONS[function](fit["x"].to_numpy())
