@@ -56,6 +56,12 @@ QUICK: dict[str, dict[str, object]] = {
     "outliers": {"functions": ("line",), "shares": (0.1,), "n_seeds": 1},
     "overfitting": {"noises": (0.8,), "n_seeds": 1, "n_epochs": 2},
     "rare_class": {"shares": (0.2,), "n_rows": 40, "n_new": 20, "n_seeds": 1},
+    "nothing_seen": {
+        "plans": [("hole", "linear", 0)],
+        "n_seeds": 1,
+        "n_rows": 20,
+        "n_trees": 2,
+    },
     "wrong_labels": {"shares": (0.1,), "n_seeds": 1, "tables": ["iris"]},
 }
 
