@@ -6,11 +6,12 @@ Llamas with random weights, saved in bf16, are loaded, tuned through the default
 for 20 steps on 40 rows of five columns, and predict as many. Each has a process of its
 own. Its peak is that of the memory that is its own, every few milliseconds, and of the
 weights where they are read in the pages of their file; other pages of files the system
-may drop. What it holds before, libraries and all, is subtracted.
+may drop. What it holds before, libraries and all, is subtracted. Where there is a GPU,
+its allocator's peak is taken instead.
 
 What there is to hold is counted from tensors as torch makes and frees them: the
 weights, the adapter with its gradient and the optimizer's two moments, and the
-activations of the largest pass. The share is the process's peak over that. Linux alone.
+activations of the largest pass. The share is the peak over that. Linux alone.
 """
 
 from __future__ import annotations
@@ -39,7 +40,12 @@ from liftlearn import FineTuner, LanguageModel, LIFTClassifier
 from liftlearn._finetuner._cost import PeakMemory, bytes_of
 
 # Billions of weights: width, width within a layer, layers.
-SIZES = {"0.1": (768, 2048, 12), "0.5": (1536, 4096, 17), "1": (2048, 5632, 20)}
+SIZES = {
+    "0.1": (768, 2048, 12),
+    "0.5": (1536, 4096, 17),
+    "1": (2048, 5632, 20),
+    "8": (4096, 14336, 36),
+}
 N_ROWS, N_STEPS = 40, 20
 GB = 1e9
 
@@ -47,7 +53,8 @@ GB = 1e9
 def main() -> None:
     """Print a table, a line for each model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    sizes = list(SIZES)
+    parser.add_argument("--sizes", nargs="+", choices=sizes, default=sizes[:3])
     parser.add_argument("--dtypes", nargs="+", default=["auto"])
     parser.add_argument("--steps", type=int, default=N_STEPS)
     parser.add_argument("--page", type=Path, help="a Markdown file of the table")
@@ -149,6 +156,8 @@ class Peak:
     """The most memory of the process's own, in bytes, and seconds, while entered."""
 
     def __enter__(self) -> Self:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         self.most = settled()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -174,7 +183,9 @@ def settled() -> int:
 
 
 def own_bytes() -> int:
-    """Return the bytes that are resident and no file's."""
+    """Return the bytes that are resident and no file's, or a GPU's peak."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
     _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
     return (int(resident) - int(shared)) * resource.getpagesize()
 
