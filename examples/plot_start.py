@@ -1,0 +1,147 @@
+"""
+What is a good start worth?
+===========================
+
+ANSWER
+"""
+
+# %%
+# Five starts of one architecture
+# -------------------------------
+# LIFT fine-tunes what has been trained before. How much of its accuracy comes from
+# that? The embedded model's architecture learns iris and wine from 10 to 100 rows,
+# always by fine-tuning (``n_shots=0``), with a hundred steps and one member, beginning
+# from
+#
+# - random weights;
+# - random weights tuned on *pretext* tables: generated ones, as the paper's first stage
+#   has them, whose answers cost nothing;
+# - the embedded weights, pretrained on many synthetic tables;
+# - the embedded weights after *gibberish*: tables whose labels were drawn at random, so
+#   that nothing in them could be learnt;
+# - the embedded weights after pretext tables.
+import copy
+import tempfile
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.datasets import load_iris, load_wine, make_classification
+from sklearn.model_selection import train_test_split
+from stored import stored
+from transformers import AutoModelForCausalLM
+
+from liftlearn import FineTuner, LanguageModel, LIFTClassifier
+
+SETS = {"iris": load_iris, "wine": load_wine}
+
+
+def random_weights(seed):
+    """Return a folder with the embedded model's architecture, and no pretraining."""
+    embedded, folder = LanguageModel.load(), tempfile.mkdtemp()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(embedded.model.config))
+    LanguageModel(model, embedded.tokenizer).save(folder)
+    return folder
+
+
+def tuned_on(tables, model, n_steps, seed):
+    """Return a folder with what a model is after tables, one after another."""
+    tuner = FineTuner(n_epochs=n_steps, max_steps=n_steps, n_models=1)
+    classifier = LIFTClassifier(
+        model, n_shots=0, finetuner=tuner, warm_start=True, random_state=seed
+    )
+    for X, y in tables:
+        classifier.fit(X, y)
+    folder = tempfile.mkdtemp()
+    classifier.language_model_.save(folder)
+    return folder
+
+
+def pretext(n_tables, n_columns, rng, *, is_gibberish=False):
+    """Yield generated tables of three classes; of gibberish the labels are drawn."""
+    for _ in range(n_tables):
+        X, y = make_classification(
+            100, n_columns, n_informative=n_columns, n_redundant=0, n_classes=3,
+            n_clusters_per_class=1, flip_y=0, random_state=rng.randint(2**31),
+        )  # fmt: skip
+        yield X, rng.randint(3, size=100) if is_gibberish else y
+
+
+# %%
+# Few rows, five draws
+# --------------------
+# Each draw has other rows, other random weights and other pretext tables.
+
+
+def measure(sizes=(10, 20, 50, 100), n_draws=5, n_steps=100, n_tables=6):
+    """Return the accuracy of each start, by data set, rows and draw."""
+    tuner = FineTuner(n_epochs=n_steps, max_steps=n_steps, n_models=1)
+    results = []
+    for name, load in SETS.items():
+        X, y = load(return_X_y=True, as_frame=True)
+        for draw in range(n_draws):
+            fresh, rng = random_weights(draw), np.random.RandomState(draw)
+            generated = list(pretext(n_tables, X.shape[1], rng))
+            gibberish = list(pretext(n_tables, X.shape[1], rng, is_gibberish=True))
+            starts = {
+                "random weights": fresh,
+                "random weights, pretext": tuned_on(generated, fresh, n_steps, draw),
+                "embedded": None,
+                "embedded, gibberish": tuned_on(gibberish, None, n_steps, draw),
+                "embedded, pretext": tuned_on(generated, None, n_steps, draw),
+            }
+            rest, X_test, y_rest, y_test = train_test_split(
+                X, y, test_size=0.3, stratify=y, random_state=draw
+            )
+            for size in sizes:
+                some, _, y_some, _ = train_test_split(
+                    rest, y_rest, train_size=size, stratify=y_rest, random_state=draw
+                )
+                for start, model in starts.items():
+                    lift = LIFTClassifier(
+                        model, n_shots=0, finetuner=tuner, random_state=draw
+                    ).fit(some, y_some)
+                    accuracy = lift.score(X_test, y_test)
+                    results.append([name, draw, size, start, accuracy])
+    return pd.DataFrame(
+        results, columns=["set", "draw", "rows", "start", "accuracy"]
+    ).round(4)
+
+
+figures = stored("start", measure)
+
+# %%
+# The answer
+# ----------
+means = figures.pivot_table("accuracy", ["set", "rows"], "start")
+means = means[list(dict.fromkeys(figures["start"]))]
+print(means.round(3).to_string())
+print(figures.groupby("start")["accuracy"].mean().round(3).to_string())
+
+looks = {
+    "random weights": ("C7", "-"),
+    "random weights, pretext": ("C7", "--"),
+    "embedded": ("C0", "-"),
+    "embedded, gibberish": ("C3", "--"),
+    "embedded, pretext": ("C0", "--"),
+}
+figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.8), sharey=True)
+for ax, name in zip(axes, SETS, strict=True):
+    for start, (color, style) in looks.items():
+        own = figures[(figures["set"] == name) & (figures["start"] == start)]
+        by_rows = own.groupby("rows")["accuracy"]
+        middle, error = by_rows.mean(), by_rows.std() / np.sqrt(own["draw"].nunique())
+        ax.errorbar(
+            middle.index, middle, error, color=color, linestyle=style, label=start,
+            capsize=2,
+        )  # fmt: skip
+    ax.set(title=name, xlabel="training rows", xscale="log")
+    ax.set_xticks(figures["rows"].unique(), map(str, figures["rows"].unique()))
+    ax.minorticks_off()
+axes[0].set_ylabel("accuracy")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3)
+figure.tight_layout(rect=(0, 0.14, 1, 1))
+plt.show()
