@@ -124,7 +124,7 @@ def warn_of_disguise(cells: pd.Series, column: Column) -> None:
     is_chosen = isinstance(cells.dtype, pd.CategoricalDtype)
     if column.forms != ("text",) or is_chosen:
         return
-    levels = cells[cells.notna()].unique()[:_MOST_LEVELS].tolist()
+    levels = cells[cells.notna()].unique()[:_SOME].tolist()
     if len(levels) <= _FEW_LEVELS:
         return
     for held, is_like, convert in _DISGUISES:
@@ -161,6 +161,7 @@ def _is_like_date(text: str) -> bool:
     return guess_datetime_format(text, dayfirst=is_day) is not None
 
 
+_SOME = 100  # levels, which tell of the others
 _MOST_OF = 0.9  # since some cells may say in words that nothing is known
 _DISGUISES = [
     ("numbers", _is_like_number, "pd.to_numeric, after str.replace of other signs"),

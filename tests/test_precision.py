@@ -310,6 +310,18 @@ def test_quantized_weights_give_about_the_probabilities_of_dense_ones(wide, dtyp
 
 @needs_bitsandbytes
 @by_bits
+def test_quantized_weights_do_without_a_processors_bf16(wide, monkeypatch, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+
+    lm = LanguageModel.load(wide, dtype=dtype)
+
+    assert lm.dtype == dtype
+    assert lm.model.dtype == torch.float32
+    np.testing.assert_allclose(probabilities(lm).sum(1), 1)
+
+
+@needs_bitsandbytes
+@by_bits
 def test_an_adapter_learns_over_quantized_weights_and_comes_back(wide, tmp_path, dtype):
     X = pd.DataFrame({"a": np.arange(12.0), "b": list("xyz") * 4})
     tuner = FineTuner(max_steps=3, batch_size=4, adapter=lora(), n_models=1)

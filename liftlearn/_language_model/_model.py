@@ -17,7 +17,12 @@ from torch import Tensor, distributed
 
 from liftlearn._language_model import _adapter
 from liftlearn._language_model._in_context import InContext, reads_in_context
-from liftlearn._language_model._passes import Passes, Read, n_most_tokens
+from liftlearn._language_model._passes import (
+    Passes,
+    Read,
+    is_quantized,
+    n_most_tokens,
+)
 from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._pretrained import (
     check_dtype,
@@ -25,7 +30,6 @@ from liftlearn._language_model._pretrained import (
     find_device,
     find_source,
     gains_by_bf16,
-    is_quantized,
     load_pretrained,
     name_of_dtype,
     no_bars,

@@ -255,6 +255,11 @@ def shared_copy(model: Any) -> Any:
     return copy.deepcopy(model, memo)
 
 
+def is_quantized(model: Any) -> bool:
+    """Return whether bitsandbytes keeps a model's weights, in 4 or 8 bits."""
+    return bool(getattr(model, "is_quantized", False))
+
+
 def text_config(model: Any) -> Any:
     """Return the configuration of what reads text, where a model reads more."""
     return model.config.get_text_config(decoder=True)

@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from liftlearn._language_model._adapter import adapter_of, merge
-from liftlearn._language_model._passes import bases, shared_copy
+from liftlearn._language_model._passes import bases, is_quantized, shared_copy
 from liftlearn._language_model._preferences import preferences_of
 from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
 from liftlearn._language_model._trial import UnreadableModelError, find_manner
@@ -226,10 +226,10 @@ def _load(source: Source, device: str, dtype: str) -> tuple[Any, Any]:
         unpacked = GgufConfig(gguf_file=source.gguf, dequantize=True)
         how = {"quantization_config": unpacked}
     if dtype in QUANTIZED:
-        how |= _quantizing(source, dtype, device)
-        dtype = (
-            "bfloat16" if computes(torch.bfloat16, torch.device(device)) else "float32"
-        )
+        has_bf16 = computes(torch.bfloat16, torch.device(device))
+        dense_in = "bfloat16" if has_bf16 else "float32"
+        how |= _quantizing(source, dtype, device, getattr(torch, dense_in))
+        dtype = dense_in
     with _explained(source, "a causal language model", _WANTED), no_bars():
         import_whole(_WHAT_MODELS_IMPORT)
         # In its file's precision first, so that nothing larger is made on the way. A
@@ -247,11 +247,6 @@ def _load(source: Source, device: str, dtype: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(source.name, **options)
         _check_tokenizer(tokenizer, model)
     return model if is_quantized(model) else model.to(device), tokenizer
-
-
-def is_quantized(model: Any) -> bool:
-    """Return whether bitsandbytes keeps a model's weights, in 4 or 8 bits."""
-    return bool(getattr(model, "is_quantized", False))
 
 
 def _settle_weights(model: Any) -> None:
@@ -280,7 +275,9 @@ def dense(model: Any, dtype: torch.dtype) -> Any:
         return shared_copy(model).dequantize().to(dtype)
 
 
-def _quantizing(source: Source, dtype: str, device: str) -> dict[str, Any]:
+def _quantizing(
+    source: Source, dtype: str, device: str, dense_in: torch.dtype
+) -> dict[str, Any]:
     """Return how transformers is asked for weights of 4 or 8 bits."""
     if source.gguf:
         raise ValueError(
@@ -299,7 +296,7 @@ def _quantizing(source: Source, dtype: str, device: str) -> dict[str, Any]:
         load_in_4bit=dtype == "nf4",
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dense_in,
     )
     return {"quantization_config": config, "device_map": {"": device}}
 

@@ -24,6 +24,7 @@ from liftlearn._language_model._passes import (
     Read,
     bases,
     head_logits,
+    is_quantized,
     n_most_tokens,
     own_logits,
     shared_copy,
@@ -79,7 +80,7 @@ def _tried(model: Any) -> Manner:
     The rounding of fewer bits would hide what is wrong. Of such a model the first
     layers of each kind are tried, and the whole one where these fail.
     """
-    if model.dtype.itemsize >= 4:
+    if model.dtype.itemsize >= 4 and not is_quantized(model):
         return _Trial(model).manner()
     with suppress(Exception):  # of foreign code, which may want all of its layers
         return _Trial(_in_float32(_first_layers(model))).manner()
@@ -87,8 +88,7 @@ def _tried(model: Any) -> Manner:
 
 
 def _in_float32(copied: Any) -> Any:
-    is_quantized = getattr(copied, "is_quantized", False)
-    return (copied.dequantize() if is_quantized else copied).float()
+    return (copied.dequantize() if is_quantized(copied) else copied).float()
 
 
 def _first_layers(model: Any) -> Any:
