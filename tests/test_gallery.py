@@ -19,6 +19,7 @@ QUICK: dict[str, dict[str, object]] = {
     "digits": {"steps": 2, "n_draws": 1, "n_halves": 4},
     "odd_rows": {"steps": 2},
     "salaries": {"seeds": [0], "seeds_of_smollm2": [], "n_test": 320},
+    "names": {"tables": ["iris"], "n_splits": 1, "of_smollm2": 0, "sizes": (8,)},
     "start": {"sizes": (10,), "n_draws": 1, "n_steps": 2, "n_tables": 1},
     "two_stages": {"n_draws": 1, "n_steps": 2},
     "uncertainty": {"levels": (0.1,)},
