@@ -4,8 +4,8 @@ What is a good start worth?
 
 Twelve points: from random weights the same architecture has a mean accuracy of .814,
 from the pretrained ones .938, and most of that with few rows (.60 and .89 of wine with
-ten). Six pretext tables don't make up for it (.801), and gibberish spoils nothing
-(.933).
+ten). Here, on iris and wine, six pretext tables don't make up for it (.801), and
+gibberish spoils nothing (.933).
 """
 
 # %%

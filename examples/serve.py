@@ -159,7 +159,9 @@ class Batches:
             answers = await asyncio.to_thread(
                 self._predict, [row for rows, _ in batch for row in rows]
             )
-        except Exception as refusal:  # noqa: BLE001 - it is the answer
+        # Whatever a row makes an estimator raise, its client must hear, and the server
+        # must go on with the others.
+        except Exception as refusal:  # noqa: BLE001
             if len(batch) == 1:
                 _settle(batch[0][1], refusal)
                 return

@@ -117,7 +117,7 @@ def learn_column(cells: pd.Series) -> Column:
 
 
 def warn_of_disguise(cells: pd.Series, column: Column) -> None:
-    """Warn of a column of strings whose cells are all but dates or numbers.
+    """Warn of a column of strings whose cells are of another kind, such as dates.
 
     Few levels may be anything, and those of a categorical are what the user says.
     """
@@ -158,7 +158,28 @@ def _is_like_date(text: str) -> bool:
     text = re.sub(r"(?i)\s*[ap]\.?m\.?$", "", text.strip())
     text = re.sub(r"^(\d\d?[-/. ]\S+[-/. ])(\d\d)(?=\s|$)", r"\g<1>20\2", text)
     is_day = re.match(r"(1[3-9]|[23]\d)\b", text) is not None  # too large for a month
-    return guess_datetime_format(text, dayfirst=is_day) is not None
+    whole = (text, f"1 {text}")  # the second of months, such as Jan 2024
+    return any(guess_datetime_format(each, dayfirst=is_day) for each in whole)
+
+
+def _is_like_time(text: str) -> bool:
+    return bool(_LIKE_TIME.fullmatch(text))
+
+
+_LIKE_TIME = re.compile(
+    r"\s*([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d+)?)?(?i:\s*[ap]\.?m\.?)?\s*"
+)
+
+
+def _is_like_duration(text: str) -> bool:
+    # A letter alone may be another unit: 3 m.
+    if not re.search(r"days?\b|hours?\b|min|sec|^\s*-?P(T|\d+[DT])", text):
+        return False
+    try:
+        CONVERT["duration"](text)
+    except ValueError:
+        return False
+    return True
 
 
 _SOME = 100  # levels, which tell of the others
@@ -166,6 +187,8 @@ _MOST_OF = 0.9  # since some cells may say in words that nothing is known
 _DISGUISES = [
     ("numbers", _is_like_number, "pd.to_numeric, after str.replace of other signs"),
     ("dates", _is_like_date, "pd.to_datetime(..., format=...)"),
+    ("times of day", _is_like_time, "pd.to_datetime(..., format=...).dt.time"),
+    ("durations", _is_like_duration, "pd.to_timedelta"),
 ]
 
 

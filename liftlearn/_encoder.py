@@ -85,10 +85,12 @@ class ColumnWording(NamedTuple):
     writer: CellWriter
 
 
+# scikit-learn would give the sentences a frame's columns; its class keyword that says
+# no has no types.
 class RowEncoder(
     TransformerMixin,
     Part,
-    auto_wrap_output_keys=None,  # type: ignore[call-arg]  # sentences are no table
+    auto_wrap_output_keys=None,  # type: ignore[call-arg]
 ):
     """Write each row of a table as a sentence that ends in a question.
 
@@ -290,7 +292,8 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_, text_topics_
         Warns
         -----
         UserWarning
-            If the strings of a column are dates or numbers, or texts are cut.
+            If the strings of a column are dates, times, durations or numbers, or texts
+            are cut.
         """
         weight = check_sample_weight(sample_weight, X)
         table, weight = X.iloc[np.flatnonzero(weight)], weight[weight > 0]

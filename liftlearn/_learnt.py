@@ -36,7 +36,8 @@ from liftlearn._whole_rows import (
 # More wordings of a row than any use has: they are all written before one is read.
 _MOST_WORDINGS = 10_000
 
-_WRITER: Any = Union[tuple(WRITERS.values())]  # noqa: UP007 (of a computed list)
+# A union of a list that is computed can't be written with bars, as ruff would have it.
+_WRITER: Any = Union[tuple(WRITERS.values())]  # noqa: UP007
 
 # What each class that is no dataclass must have learnt to predict.
 _LEARNT: dict[type, dict[str, Any]] = {

@@ -969,6 +969,8 @@ SOME_DAYS = pd.date_range("2023-01-05", periods=40, freq="9D")
         "%d-%b-%y",
         "%B %d, %Y",
         "%a %d %B %Y",
+        "%b %Y",
+        "%Y-%m",
     ],
 )
 def test_strings_that_are_dates_are_told(form):
@@ -1004,10 +1006,33 @@ def test_strings_that_are_numbers_are_told(write):
     assert "categorical" in said_of_levels
 
 
+@pytest.mark.parametrize("form", ["%H:%M", "%H:%M:%S", "%I:%M %p"])
+def test_strings_that_are_times_of_day_are_told(form):
+    times = pd.date_range("2023-01-05", periods=40, freq="35min")
+
+    [said] = disguises(times.strftime(form))
+
+    assert "times of day, such as" in said
+
+
+@pytest.mark.parametrize(
+    "write", ["{0} days 01:30:00", "PT{0}M", "{0} min", "{0} hours", "P{0}D"]
+)
+def test_strings_that_are_durations_are_told(write):
+    [said] = disguises([write.format(i) for i in FORTY])
+
+    assert "pd.to_timedelta" in said
+
+
 @pytest.mark.parametrize(
     "write",
     [
         "came by train {0}",
+        "{0} m",
+        "{0} minds",
+        "Smith 20{0}",
+        "P{0}",
+        "Q1 20{0}",
         "A{0}",
         "0{0}22",
         "0171 {0}",

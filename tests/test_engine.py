@@ -37,6 +37,19 @@ def llama(tmp_path):
     return saved_llama(tmp_path / "llama")
 
 
+STUBS = []
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Close the servers of a test."""
+    yield
+    while STUBS:
+        stub = STUBS.pop()
+        stub.shutdown()
+        stub.server_close()
+
+
 class Stub(HTTPServer):
     """Answers ``/v1/completions`` as vLLM does, from models by their names."""
 
@@ -44,6 +57,7 @@ class Stub(HTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.models, self.knows_ids, self.asked = models, knows_ids, []
         threading.Thread(target=self.serve_forever, daemon=True).start()
+        STUBS.append(self)
 
     @property
     def url(self):

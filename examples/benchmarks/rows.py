@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.random import RandomState
 from scipy.stats import ks_2samp
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - allows the next
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - scikit-learn wants it
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split

@@ -112,7 +112,8 @@ def import_whole(name: str) -> ModuleType:
     def run() -> None:
         try:
             imported.set_result(import_module(name))
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        # Also what is no Exception: `result` raises it in the thread that waits.
+        except BaseException as error:  # noqa: BLE001
             imported.set_exception(error)
 
     if name not in sys.modules:
