@@ -6,6 +6,7 @@ not opened, and what is written survives a crash. What files mean, others know.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 if sys.platform != "win32":
     import fcntl
@@ -136,7 +139,28 @@ def locked(folder: Path, *, exclusive: bool) -> Iterator[None]:
             fcntl.flock(opened, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
     finally:
+        # A child that was forked meanwhile has the lock, too, until it is released.
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_UN)
         os.close(opened)
+
+
+@contextmanager
+def writing_to(path: Path, whole: str) -> Iterator[None]:
+    """Make what fails a write, such as a full disk, an OSError that tells of a path.
+
+    ``whole`` says what is none the worse for it, and what to do.
+    """
+    try:
+        yield
+    except FileExistsError:  # a refusal
+        raise
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None) or errno.EIO
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(
+            number, f"Cannot write {str(path)!r} ({reason}). {whole}"
+        ) from error
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from liftlearn._files import (
     parsed_json,
     read_whole,
     staging_folder,
+    writing_to,
 )
 from liftlearn._finetuner import FineTuner
 from liftlearn._language_model import (
@@ -136,9 +137,10 @@ def save_fitted(
     folder = Path(folder)
     _check_target(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    untouched = "What was saved there before is whole. Make room, or give another folder."
     with locked(folder, exclusive=True):
         _end_earlier_save(folder)
-        with staging_folder(folder) as staging:
+        with writing_to(folder, untouched), staging_folder(folder) as staging:
             (lm.merged() if merged else lm).save(staging)
             _check_base(folder, staging)
             _write_state(staging, content, codec)
@@ -342,6 +344,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
             "not saved to its end. If it is a language model, give it to an "
             "estimator: LIFTClassifier(model=folder)."
         )
+    _refuse_link_out(folder, _STATE)
     try:
         written = read_whole(file, _MOST_STATE)
     except ValueError as error:

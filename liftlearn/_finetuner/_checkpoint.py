@@ -11,7 +11,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from liftlearn._corpus import Corpus
-from liftlearn._files import locked, open_regular, sync
+from liftlearn._files import locked, open_regular, sync, writing_to
 from liftlearn._language_model import LanguageModel
 
 # Raised when the same file would continue training in another way.
@@ -34,6 +34,20 @@ _CHECKPOINT_FORMAT = 3
 _SEAL = re.compile(rb'(?<=[{,]"sha256":")[0-9a-f]{64}(?=")')
 _UNSEALED = "0" * 64
 _MOST_HEADER = 2**28
+# What reading a file may raise that is not as `Checkpoint.write` writes it.
+_UNREADABLE = (
+    SafetensorError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
+_STILL_WHOLE = (
+    "The last checkpoint, if there is one, is whole: make room, and call fit again to "
+    "resume."
+)
 # Sentences that tell one wording from another.
 _N_SENTENCES = 256
 
@@ -102,6 +116,20 @@ class Checkpoint:
         self._is_ours = True
         return values, load_file(self._file)
 
+    def restore(self, resume: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> bool:
+        """Give what was written last to ``resume``; return whether there was any.
+
+        What ``resume`` can't take raises ValueError.
+        """
+        saved = self.read()
+        if saved is None:
+            return False
+        try:
+            resume(*saved)
+        except _UNREADABLE as error:
+            raise self._none_of_ours() from error
+        return True
+
     def write(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Replace what was written before, in one indivisible step.
 
@@ -119,11 +147,15 @@ class Checkpoint:
             with locked(folder, exclusive=True):
                 if self._file.exists():
                     self._values()
-                save_file(whole, partial, header)
-                _seal(partial)
-                sync(partial)
-                partial.replace(self._file)
-                sync(folder)
+                with writing_to(self._file, _STILL_WHOLE):
+                    try:
+                        save_file(whole, partial, header)
+                        _seal(partial)
+                        sync(partial)
+                        partial.replace(self._file)
+                    finally:
+                        partial.unlink(missing_ok=True)
+                    sync(folder)
         except FileNotFoundError as error:
             raise ValueError(
                 f"Another process has emptied the folder {str(folder)!r} meanwhile. A "
@@ -152,19 +184,24 @@ class Checkpoint:
     def _values(self) -> dict[str, Any]:
         """Return the file's values; raise if they are not this fit's."""
         try:
+            if self._file.is_symlink():
+                raise ValueError("it is a link")
             _check_seal(self._file)
             with safe_open(self._file, "pt") as opened:
                 header = json.loads(opened.metadata()["liftlearn"])
             fit, values = dict(header["fit"]), dict(header["values"])
-        except (SafetensorError, ValueError, LookupError, TypeError) as error:
-            raise ValueError(
-                f"Expected a checkpoint of liftlearn, but {str(self._file)!r} is none, "
-                "or is damaged, or an older version wrote it. Delete it, or give "
-                "another checkpoint_dir."
-            ) from error
+        except _UNREADABLE as error:
+            raise self._none_of_ours() from error
         if fit != self._fit:
             self._refuse(fit)
         return values
+
+    def _none_of_ours(self) -> ValueError:
+        return ValueError(
+            f"Expected a checkpoint of liftlearn, but {str(self._file)!r} is none, "
+            "or is damaged, or an older version wrote it. Delete it, or give "
+            "another checkpoint_dir."
+        )
 
     def _refuse(self, fit: dict[str, Any]) -> NoReturn:
         """Raise with what tells the file's fit from this one."""

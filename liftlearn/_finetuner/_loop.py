@@ -101,10 +101,7 @@ class Training:
             lm.model, self._optimizer, self._scaler, clock, best, self.rng, history
         )
         # 1. From a checkpoint, or from the beginning.
-        saved = checkpoint and checkpoint.read()
-        if saved:
-            run.resume(*saved)
-        else:
+        if not (checkpoint and checkpoint.restore(run.resume)):
             clock.seconds = of_main(accelerator, clock.read())
         bar.advance(clock.n_taken)
         while not clock.is_over and not best.is_settled:

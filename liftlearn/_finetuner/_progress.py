@@ -13,6 +13,7 @@ from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
@@ -277,7 +278,8 @@ class Run:
         }
 
     def resume(self, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Become what `state` told."""
+        """Become what `state` told; raise where it is no state of this training."""
+        self._check_values(values)
         self.epoch = Epoch(**values["epoch"])
         self.rng.set_state(self.epoch.stream)
         self.clock.resume(**values["clock"])
@@ -289,6 +291,10 @@ class Run:
         for whole, tensor in tensors.items():
             group, _, name = whole.partition(".")
             groups.setdefault(group, {})[name] = tensor
+        own = trainable_weights(self.model)
+        for name in ("weights", "best"):
+            if groups.get(name) and _shapes(groups[name]) != _shapes(own):
+                raise ValueError("weights of another model")
         put_weights(groups["weights"], self.model)
         device = self.model.device
         self.best.weights = {
@@ -298,8 +304,47 @@ class Run:
         for whole, tensor in groups.get("optimizer", {}).items():
             index, _, name = whole.partition(".")
             moments.setdefault(int(index), {})[name] = tensor
+        trained = [w for alike in self.optimizer.param_groups for w in alike["params"]]
+        for number, state in moments.items():
+            if any(m.shape not in ((), trained[number].shape) for m in state.values()):
+                raise ValueError("moments of another model")
         param_groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": param_groups})
+
+    def _check_values(self, values: Mapping[str, Any]) -> None:
+        """Raise ValueError unless a state's values have the form of the present one."""
+        own_values, _ = self.state()
+        if not _is_like({**values, "history": []}, {**own_values, "history": []}):
+            raise ValueError("values of other types")
+        for ended in values["history"]:
+            if not all(isinstance(v, int | float | None) for v in ended.values()):
+                raise ValueError("a history of other types")
+        start, n_taken = values["epoch"]["start"], values["clock"]["n_taken"]
+        if not 0 <= start <= n_taken <= self.clock.n_steps:
+            raise ValueError("a step that this training does not have")
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
+
+
+def _is_like(found: Any, own: Any) -> bool:
+    """Return whether a value that was read has the form of one's own.
+
+    >>> _is_like({"a": 1}, {"a": 0.5}), _is_like({"a": "1"}, {"a": 0.5})
+    (True, False)
+    """
+    if isinstance(own, dict):
+        return (
+            isinstance(found, dict)
+            and found.keys() == own.keys()
+            and all(_is_like(found[key], own[key]) for key in own)
+        )
+    if isinstance(own, np.ndarray | list):
+        return isinstance(found, list)
+    if isinstance(own, float) and not isinstance(found, bool):
+        return isinstance(found, int | float)
+    return type(found) is type(own)
 
 
 def trainable_weights(model: Any) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from enum import Enum
 from os import PathLike
 from pathlib import Path
@@ -122,12 +123,15 @@ def with_adapter(
     shared = {id(weight) for weight in copied.parameters()}
     head = copied.get_output_embeddings().weight
     with MAKING:
-        if weights is None:
-            peft.inject_adapter_in_model(config, copied)
-        else:
-            # On no device nothing is drawn from the random stream of the process.
-            with torch.device("meta"):
+        # On no device nothing is drawn from the random stream of the process.
+        with nullcontext() if weights is None else torch.device("meta"):
+            try:
                 peft.inject_adapter_in_model(config, copied)
+            except ValueError as error:
+                raise ValueError(
+                    f"peft cannot give the model this adapter: {error}"
+                ) from error
+        if weights is not None:
             _put(peft, copied, weights)
     _check_head(copied, head)
     frozen = [weight for weight in copied.parameters() if not weight.requires_grad]

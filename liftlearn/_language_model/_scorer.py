@@ -274,12 +274,20 @@ class SentenceScorer(nn.Module):
         """Return the log-probability of each column at each hidden state's node.
 
         ``hidden`` is (batch, n, width), ``node`` is (batch or 1, n); the result is
-        (batch, n, n_columns), with -inf where a token cannot follow.
+        (batch, n, n_columns), with -inf where a token cannot follow. Outside training,
+        which has a check of its own, NaN raises ValueError.
         """
         is_whole = self.passes.manner.whole
         logits = head_logits(self.model, hidden, self._columns, is_whole=is_whole)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)
+        log_prob = logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)
+        if torch.is_inference_mode_enabled() and bool(log_prob.isnan().any()):
+            raise ValueError(
+                "The language model's scores are not numbers (NaN): its weights are "
+                f"damaged, or too large for {hidden.dtype}. Load it with "
+                'dtype="float32", or take another model.'
+            )
+        return log_prob
 
 
 def _in_one_table(
