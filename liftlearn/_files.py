@@ -6,10 +6,10 @@ not opened, and what is written survives a crash. What files mean, others know.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -20,14 +20,13 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 if sys.platform != "win32":
     import fcntl
 
 # Within a folder: files on their way in, and those that are decided to come in.
 _STAGING = ".liftlearn-saving-"
 _DECIDED = ".liftlearn-saved"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def open_regular(file: Path) -> BufferedReader:
@@ -155,8 +154,12 @@ def writing_to(path: Path, whole: str) -> Iterator[None]:
         yield
     except FileExistsError:  # a refusal
         raise
-    except (OSError, SafetensorError) as error:
-        number = getattr(error, "errno", None) or errno.EIO
+    except Exception as error:
+        # Libraries in Rust tell the number in exceptions of their own.
+        told = _OS_ERROR.search(str(error))
+        number = getattr(error, "errno", None) or (told and int(told[1]))
+        if number is None:
+            raise
         reason = getattr(error, "strerror", None) or error
         raise OSError(
             number, f"Cannot write {str(path)!r} ({reason}). {whole}"

@@ -137,7 +137,9 @@ def save_fitted(
     folder = Path(folder)
     _check_target(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    untouched = "What was saved there before is whole. Make room, or give another folder."
+    untouched = (
+        "What was saved there before is whole. Make room, or give another folder."
+    )
     with locked(folder, exclusive=True):
         _end_earlier_save(folder)
         with writing_to(folder, untouched), staging_folder(folder) as staging:

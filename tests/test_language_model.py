@@ -801,3 +801,19 @@ def test_a_language_model_tells_its_adapter(gpt2_folder):
     adapted = lm.trainable_copy(lm.default_adapter())
 
     assert "adapter of rank 16" in repr(adapted)
+
+
+def test_scores_that_are_no_numbers_are_refused(llama_folder):
+    lm = LanguageModel.load(llama_folder).trainable_copy()
+    with torch.no_grad():
+        lm.model.model.norm.weight.fill_(1e38)
+        lm.model.lm_head.weight.fill_(1e38)
+
+    with pytest.raises(ValueError, match=r"are not numbers \(NaN\).*float32"):
+        lm.score(["a", "bb"], ["x", "y"])
+    rows = lm.sentences("a", [(" b", ["x", "y"]), (" c", ["x", "y"])])
+    known = np.zeros((2, 2), int)
+    with pytest.raises(ValueError, match="are not numbers"):
+        rows.score(known, [0, 1])
+    with pytest.raises(ValueError, match="are not numbers"):
+        rows.draw(known - 1, [0, 1], np.zeros((2, 2)), 1.0)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, timedelta, timezone
 from decimal import Decimal
@@ -20,9 +20,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from campaigns.kills import killed_at, states_after_kills, tree
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn import config_context
 from sklearn.base import clone
@@ -574,49 +576,6 @@ def test_a_save_that_fails_keeps_the_earlier_one(
         liftlearn.load(tmp_path / "new")
 
 
-WRITES = {
-    "os.rename",
-    "os.remove",
-    "os.mkdir",
-    "os.rmdir",
-    "os.chmod",
-    "shutil.rmtree",
-}
-
-
-def killed_at(n_operations, act):
-    """Call something in a child that dies before an operation on files.
-
-    Return whether it died, or had ended before.
-    """
-    process = os.fork()
-    if process == 0:
-        left = iter(range(n_operations))
-
-        def hook(event, arguments):
-            opens = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-            if (event in WRITES or opens) and next(left, None) is None:
-                os._exit(9)
-
-        sys.addaudithook(hook)
-        with suppress(BaseException):
-            act()
-            os._exit(0)
-        os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    assert code in (0, 9)
-    return code == 9
-
-
-def tree(folder):
-    """Return the bytes of each file at any depth, but for unfinished ones."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".liftlearn-saving" not in str(path)
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # may deadlock
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -625,32 +584,16 @@ def test_a_save_killed_anywhere_leaves_the_old_or_the_new(llama_folder, tmp_path
     tuner = FineTuner(**SHORT | {"n_models": 2})
     old = LIFTClassifier(llama_folder, finetuner=tuner).fit(table, [0, 1, 1] * 8)
     new = clone(old).set_params(finetuner__n_models=1).fit(table, [0, 1, 1] * 8)
-    wholes = []
-    for i, model in enumerate([old, new]):
-        model.save(tmp_path / f"{i}")
-        (tmp_path / f"{i}" / ".git").mkdir()
-        for name in (".git/config", "README.md"):
-            (tmp_path / f"{i}" / name).write_text("mine")
-        wholes.append(tree(tmp_path / f"{i}"))
-    cut, n_operations, is_cut = {}, 0, True
-    while is_cut:
-        folder = shutil.copytree(tmp_path / "0", tmp_path / f"after-{n_operations}")
-        is_cut = killed_at(n_operations, lambda folder=folder: new.save(folder))
-        n_operations += 1
-        # Each state once: what is not decided on makes no difference.
-        cut[tuple(tree(folder))] = folder
+
+    states, n_operations = states_after_kills(old, new, tmp_path)
 
     assert n_operations > 25
-    found = []
-    for folder in cut.values():
-        loaded = liftlearn.load(folder)
-        found.append(wholes.index(tree(folder)))
-        members = getattr(loaded.language_model_, "members", [None])
-        assert len(members) == 2 - found[-1]
-        new.save(folder)
-        assert tree(folder) == wholes[1]
+    found = [copy for _, copy in states]
     assert found == sorted(found)
     assert {*found} == {0, 1}
+    for loaded, copy in states:
+        members = getattr(loaded.language_model_, "members", [None])
+        assert len(members) == 2 - copy
 
 
 def test_what_a_killed_save_left_behind_is_cleared_away(classifier, tmp_path):
@@ -718,6 +661,63 @@ def test_a_dead_savers_lock_ends_with_it(classifier, folder):
     assert killed_at(10**6, die)
 
     assert there_and_back(classifier, folder).n_features_in_ == 16
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_was_forked_amid_a_load_holds_no_lock(tmp_path):
+    here, there = os.pipe()
+    with locked(tmp_path, exclusive=False):
+        process = os.fork()
+        if process == 0:
+            os.read(here, 1)  # a worker that lives on
+            os._exit(0)
+
+    with ThreadPoolExecutor(1) as threads:
+        saving = threads.submit(locked(tmp_path, exclusive=True).__enter__)
+        is_free = bool(wait([saving], timeout=10).done)
+        os.write(there, b"x")
+    os.waitpid(process, 0)
+
+    assert is_free
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (OSError(28, "No space left on device"), OSError),
+        (PermissionError(13, "Permission denied"), PermissionError),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), OSError),
+        (Exception("No such file or directory (os error 2)"), FileNotFoundError),
+        (KeyError("a fault of ours"), KeyError),
+    ],
+)
+def test_what_fails_a_save_names_the_folder_and_what_is_whole(
+    raised, expected, classifier, folder, monkeypatch
+):
+    def fail(lm, folder):
+        raise raised
+
+    before = files_of(folder)
+    monkeypatch.setattr(LanguageModel, "save", fail)
+
+    with pytest.raises(expected) as caught:
+        classifier.save(folder)
+
+    assert files_of(folder) == before
+    if expected is not KeyError:
+        assert f"Cannot write {str(folder)!r}" in str(caught.value)
+        assert "What was saved there before is whole." in str(caught.value)
+        assert caught.value.errno in (2, 13, 28)
+
+
+def test_the_files_of_an_adapter_are_the_same_each_time(gpt2_folder, tmp_path):
+    tuner = FineTuner(**SHORT, adapter="auto")
+    model = fitted(model=gpt2_folder, finetuner=tuner)
+    for name in "abcdefgh":
+        model.save(tmp_path / name)
+    first, *others = [files_of(tmp_path / name) for name in "abcdefgh"]
+    assert all(other == first for other in others)
 
 
 def test_saved_files_have_the_mode_of_other_files(classifier, tmp_path):
@@ -1176,6 +1176,12 @@ def test_links_stay_inside_or_in_the_hubs_cache(copied, tmp_path):
     np.testing.assert_array_equal(outputs(loaded, every_kind()), expected)
     (folder / "model.safetensors").rename(tmp_path / "outside.safetensors")
     (folder / "model.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    with pytest.raises(ValueError, match="a link to a file outside its folder"):
+        liftlearn.load(folder)
+    (folder / "model.safetensors").unlink()
+    (tmp_path / "outside.safetensors").rename(folder / "model.safetensors")
+    (folder / "liftlearn.json").rename(tmp_path / "outside.json")
+    (folder / "liftlearn.json").symlink_to(tmp_path / "outside.json")
     with pytest.raises(ValueError, match="a link to a file outside its folder"):
         liftlearn.load(folder)
 

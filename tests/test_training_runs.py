@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from numpy.random import RandomState
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import check_random_state
@@ -42,7 +42,7 @@ from liftlearn import (
     LIFTClassifier,
 )
 from liftlearn._corpus import Corpus
-from liftlearn._finetuner._checkpoint import Checkpoint
+from liftlearn._finetuner._checkpoint import Checkpoint, _seal
 
 
 class Metrics:
@@ -252,6 +252,92 @@ def test_no_changed_checkpoint_is_resumed(gpt2, checkpoint, tmp_path, change):
         FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
             gpt2, jittered(40), RandomState(0)
         )
+
+
+def signed(file, *, values=None, tensors=None):
+    """Change a checkpoint's values or tensors, and its digest to fit."""
+    with safe_open(file, "np") as opened:
+        told = json.loads(opened.metadata()["liftlearn"])
+    for path, value in (values or {}).items():
+        *way, last = path.split(".")
+        at = told["values"]
+        for name in way:
+            at = at[name]
+        at[last] = value
+    header = {"liftlearn": json.dumps(told), "sha256": "0" * 64}
+    save_file({**load_file(file), **(tensors or {})}, file, header)
+    _seal(file)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epoch.stream.state.pos": "three"},
+        {"epoch.stream.state.pos": 10**30},
+        {"epoch.stream.state.key": [1, 2]},
+        {"epoch.stream": None},
+        {"epoch.loss": "much"},
+        {"epoch.more": 1},
+        {"clock.n_taken": -1},
+        {"clock.n_taken": 10**6},
+        {"clock.n_taken": 7.0},
+        {"clock.seconds": None},
+        {"best.n_worse": True},
+        {"history": [{"loss": "low"}]},
+        {"history": 3},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_was_made_up_is_refused(gpt2, checkpoint, tmp_path, values):
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(checkpoint)
+    signed(file, values=values)
+
+    with pytest.raises(ValueError, match=r"is damaged, .* Delete it"):
+        FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
+            gpt2, jittered(40), RandomState(0)
+        )
+
+
+@pytest.mark.parametrize("group", ["weights.", "optimizer."])
+def test_tensors_of_other_shapes_are_no_checkpoint(gpt2, checkpoint, tmp_path, group):
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(checkpoint)
+    large = {n: t for n, t in load_file(file).items() if group in n and t.ndim == 2}
+    name, tensor = next(iter(large.items()))
+    signed(file, tensors={name: tensor[:1].clone()})  # which would be broadcast
+
+    with pytest.raises(ValueError, match="is damaged"):
+        FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
+            gpt2, jittered(40), RandomState(0)
+        )
+
+
+def test_a_link_is_no_checkpoint(gpt2, checkpoint, tmp_path):
+    (tmp_path / "elsewhere").write_bytes(checkpoint)
+    (tmp_path / "checkpoint.safetensors").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ValueError, match="is none, or is damaged"):
+        FineTuner(**SETTINGS, checkpoint_dir=tmp_path).finetune(
+            gpt2, jittered(40), RandomState(0)
+        )
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last(tmp_path, monkeypatch):
+    kept = Checkpoint(tmp_path, {"parameters": {}})
+    kept.write(*values_and_tensors())
+
+    def fail(tensors, file, header):
+        file.write_bytes(b"half")
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("liftlearn._finetuner._checkpoint.save_file", fail)
+    with pytest.raises(OSError, match=r"The last checkpoint.* is whole") as caught:
+        kept.write(*values_and_tensors())
+
+    assert caught.value.errno == 28
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    assert kept.read()[0] == {"n": 1}
 
 
 def test_every_nan_of_a_checkpoint_is_noticed(gpt2, checkpoint, tmp_path):

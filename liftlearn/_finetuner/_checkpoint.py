@@ -116,7 +116,9 @@ class Checkpoint:
         self._is_ours = True
         return values, load_file(self._file)
 
-    def restore(self, resume: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> bool:
+    def restore(
+        self, resume: Callable[[dict[str, Any], dict[str, Tensor]], None]
+    ) -> bool:
         """Give what was written last to ``resume``; return whether there was any.
 
         What ``resume`` can't take raises ValueError.

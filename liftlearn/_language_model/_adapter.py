@@ -238,7 +238,8 @@ def write_adapter(folder: str | PathLike[str], adapter: SavedAdapter) -> None:
         f"{_PREFIX}{name}": weight.cpu().contiguous()
         for name, weight in adapter.weights.items()
     }
-    metadata = {"format": "pt", "base_fingerprint": str(adapter.fingerprint)}
+    # One key: safetensors writes several in any order, and so other bytes each time.
+    metadata = {"base_fingerprint": str(adapter.fingerprint)}
     save_file(weights, Path(folder) / _WEIGHTS, metadata=metadata)
 
 

@@ -23,11 +23,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def lowest(project):
-    """Return the lowest versions that a project declares, as pip's constraints.
-
-    >>> lowest({"dependencies": ["numpy>=2.4", "transformers>=5.23,<6", "tqdm"]})
-    ['numpy~=2.4.0', 'transformers~=5.23.0']
-    """
+    """Return the lowest versions that a project declares, as pip's constraints."""
     declared = list(project["dependencies"])
     for extra in project.get("optional-dependencies", {}).values():
         declared += extra
@@ -52,7 +48,9 @@ def main(which, arguments):
         upgrade = [] if which == "lowest" else ["--upgrade"]
         target = f"{_ROOT}[test]"
         subprocess.run([*install, *upgrade, "-e", target], check=True)
-        subprocess.run([python, "-m", "pip", "freeze", "--exclude-editable"], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "freeze", "--exclude-editable"], check=True
+        )
         tests = [python, "-m", "pytest", "-q", *arguments]
         return subprocess.run(tests, cwd=_ROOT, check=False).returncode
 

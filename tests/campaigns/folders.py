@@ -28,7 +28,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from campaigns.outcomes import in_child, refusal, report
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from tiny import (
@@ -42,6 +41,7 @@ from tiny import (
 )
 
 import liftlearn
+from campaigns.outcomes import FOR_USERS, in_child, refusal, report
 from liftlearn import FineTuner, LIFTClassifier, LIFTDensity, LIFTRegressor, RowEncoder
 from liftlearn._finetuner._checkpoint import Checkpoint
 
@@ -52,7 +52,16 @@ _MODELS = ("llama", "gpt2")
 _LIBRARIES = [sys.prefix, sys.base_prefix, "/proc", "/sys", "/usr", "/dev", "/etc"]
 _ODD_VALUES = [
     *[None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, -1e308, 1e308],
-    *["", "a", "../outside.json", "/etc/passwd", "auto", "(a+)+$", "\ud800", "x" * 9999],
+    *[
+        "",
+        "a",
+        "../outside.json",
+        "/etc/passwd",
+        "auto",
+        "(a+)+$",
+        "\ud800",
+        "x" * 9999,
+    ],
     *[[], {}, [[]], [None], {"type": "tuple", "value": []}, {"": 0}, [0] * 1000],
     {"type": "float", "value": "nan"},
     {"type": "array", "value": ["<U250000000", [3], ["a", "b", "c"]]},
@@ -192,11 +201,17 @@ def _as_pipe(file, rng):
 
 def _as_link(file, rng):
     file.unlink()
-    file.symlink_to(rng.choice(["/dev/zero", "/etc/passwd", f"../{_SECRET}", file.name]))
+    file.symlink_to(
+        rng.choice(["/dev/zero", "/etc/passwd", f"../{_SECRET}", file.name])
+    )
 
 
 def _renamed(file, rng):
-    names = ["model.safetensors.index.json", "adapter_config.json", "chat_template.jinja"]
+    names = [
+        "model.safetensors.index.json",
+        "adapter_config.json",
+        "chat_template.jinja",
+    ]
     file.rename(file.with_name(rng.choice([*names, f"{file.name}.bak", "config.json"])))
 
 
@@ -309,7 +324,9 @@ def _sign_checkpoint(file, rng):
     head = json.dumps(header, separators=(",", ":")).encode()
     written = struct.pack("<Q", len(head)) + head + tensors
     digest = hashlib.sha256(written).hexdigest().encode()
-    file.write_bytes(written.replace(b'"sha256":"' + blank.encode(), b'"sha256":"' + digest, 1))
+    file.write_bytes(
+        written.replace(b'"sha256":"' + blank.encode(), b'"sha256":"' + digest, 1)
+    )
     return f"signed again: {kind} of {file.name}"
 
 
@@ -318,7 +335,9 @@ def _change_tensors(file, rng):
     tensors = load_file(file)
     name = rng.choice(sorted(tensors))
     tensor = tensors.pop(name)
-    kind = rng.choice(["type", "shape", "name", "gone", "more", "nan", "large", "zeros"])
+    kind = rng.choice(
+        ["type", "shape", "name", "gone", "more", "nan", "large", "zeros"]
+    )
     if kind == "type":
         dtypes = [torch.float16, torch.int8, torch.float64, torch.bool, torch.bfloat16]
         tensors[name] = tensor.to(rng.choice(dtypes))
@@ -377,7 +396,7 @@ def outcome(use, folder, expected, exactly):
         found = use(folder)
     except _End as end:
         return str(end)
-    except BaseException as error:
+    except FOR_USERS as error:
         return refusal(error)
     if not np.isfinite(found).all() or found.shape != expected.shape:
         return f"FAULT predictions {found.ravel()[:3]}"
@@ -430,8 +449,7 @@ def run(n_damaged, n_signed, first=0, only=None):
         for kind, number in numbers if only is None else [only]:
             done, came = case(top, uses, expected, kind, number)
             if came.startswith("FAULT") or only is not None:
-                print(f"{kind}:{number}, {done}\n{came}", flush=True)
-                came = came.splitlines()[-1]
+                print(f"{kind}:{number}, {done}: {came}", flush=True)
             found[f"{kind}: {came.split(':')[0] if 'FAULT' not in came else came}"] += 1
     return found
 

@@ -26,12 +26,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from campaigns.outcomes import in_child, refusal, report
 from peft import LoraConfig
-from tiny import SHORT, blobs, outputs, saved_llama
 from sklearn.base import clone
+from tiny import SHORT, blobs, outputs, saved_llama
 
 import liftlearn
+from campaigns.outcomes import FOR_USERS, in_child, refusal, report
 from liftlearn import FineTuner, LIFTClassifier, LIFTDensity, LIFTRegressor
 
 _WRITES = {
@@ -100,13 +100,16 @@ def states_after_kills(old, new, top):
         is_cut = killed_at(n_operations, partial(new.save, folder))
         n_operations += 1
         # Each state once: what is not decided on makes no difference.
-        cut[tuple(tree(folder))] = folder
+        cut[frozenset(tree(folder).items())] = folder
     found = []
     for folder in cut.values():
         loaded = liftlearn.load(folder)
-        found.append((loaded, wholes.index(tree(folder))))
+        is_one = [tree(folder) == whole for whole in wholes]
+        assert any(is_one), f"{folder} is neither the old copy nor the new one"
+        found.append((loaded, is_one.index(True)))
         new.save(folder)
-        assert tree(folder) == wholes[1]
+        changed = {*tree(folder).items()} ^ {*wholes[1].items()}
+        assert not changed, sorted(name for name, _ in changed)
     return found, n_operations
 
 
@@ -118,9 +121,11 @@ def pairs_to_save(llama):
     classes = LIFTClassifier(llama, finetuner=one, random_state=0).fit(X, y)
     members = clone(classes).set_params(finetuner=two).fit(X, y)
     adapted = clone(classes).set_params(finetuner=lora).fit(X, y)
-    adapters = clone(classes).set_params(
-        finetuner=clone(lora).set_params(n_models=2)
-    ).fit(X, y)
+    adapters = (
+        clone(classes)
+        .set_params(finetuner=clone(lora).set_params(n_models=2))
+        .fit(X, y)
+    )
     numbers = LIFTRegressor(llama, finetuner=one, random_state=0).fit(X, X["a"])
     rows = LIFTDensity(llama, finetuner=one, random_state=0).fit(X, y)
     return {
@@ -238,7 +243,7 @@ def _leave_room(top, n_pages):
 def _done(act):
     try:
         act()
-    except BaseException as error:
+    except FOR_USERS as error:
         return refusal(error)
     return "done"
 
@@ -247,7 +252,7 @@ def learnt_or_told(estimator, folder):
     """Return a digest of what was learnt, or the error that is meant for users."""
     try:
         return learnt(estimator, folder)
-    except BaseException as error:
+    except FOR_USERS as error:
         return refusal(error)
 
 

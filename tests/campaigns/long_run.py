@@ -72,8 +72,7 @@ def run(n_fits, n_rows, n_parts=10):
 
 
 def growth(table):
-    """Return how much memory, files and threads the second half of each phase has
-    beyond the first, by phase: the ratio of medians less 1."""
+    """Return what the second half of each phase has more than the first, as shares."""
     phases = table.groupby(table.index.str.split().str[0], sort=False)
     found = {}
     for phase, rows in phases:

@@ -20,13 +20,13 @@ import liftlearn
 
 # An error is meant for users if liftlearn raises it, or scikit-learn's checks do.
 _SPEAK_TO_USERS = [Path(liftlearn.__file__).parent, Path(sklearn.__file__).parent]
-_FOR_USERS = (ValueError, TypeError, OSError)
+FOR_USERS = (ValueError, TypeError, OSError)
 
 
 def refusal(error: BaseException) -> str:
     """Return an error that is meant for users in short; raise any other one."""
     raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    if isinstance(error, _FOR_USERS) and _speaks_to_users(raised):
+    if _speaks_to_users(raised):
         return f"{type(error).__name__}: {str(error)[:40]}"
     raise error
 
@@ -73,8 +73,10 @@ def in_child(act: Callable[[], str], seconds: float) -> str:
     if process == 0:
         try:
             outcome = act()
-        except BaseException:
-            outcome = "FAULT " + traceback.format_exc()
+        except BaseException:  # noqa: BLE001 (whatever it is, it is told)
+            told = traceback.format_exc()
+            print(told, file=sys.stderr, flush=True)
+            outcome = "FAULT " + told.splitlines()[-1]
         there.send(outcome)
         os._exit(0)
     there.close()

@@ -21,12 +21,12 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from campaigns.kills import fits, learnt
-from campaigns.outcomes import in_child, report
 from sklearn.model_selection import GridSearchCV
 from tiny import SHORT, blobs, saved_llama
 
 import liftlearn
+from campaigns.kills import fits, learnt
+from campaigns.outcomes import in_child, report
 from liftlearn import FineTuner, LIFTClassifier
 
 
@@ -83,9 +83,9 @@ def searched(model, backend):
     if backend == "dask":
         from dask.distributed import Client
 
-        with Client(n_workers=2, threads_per_worker=1, dashboard_address=None):
-            with joblib.parallel_config("dask"):
-                search.fit(X, y)
+        workers = Client(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        with workers, joblib.parallel_config("dask"):
+            search.fit(X, y)
     else:
         with joblib.parallel_config(backend):
             search.fit(X, y)
@@ -155,7 +155,9 @@ def two_fits(model, folder):
     alone = [learnt(e, folder / "alone") for e in (estimator, other)]
     told = []
     for pair in ((0, 0), (0, 1)):
-        acts = [partial(_digest_or_refusal, (estimator, other)[i], folder) for i in pair]
+        acts = [
+            partial(_digest_or_refusal, (estimator, other)[i], folder) for i in pair
+        ]
         with ThreadPoolExecutor(2) as threads:
             found = list(threads.map(partial(in_child, seconds=120), acts))
         for i, came in zip(pair, found, strict=True):

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import polars
 import pyarrow
-from campaigns.outcomes import refusal, report, warnings_for_users
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from campaigns.outcomes import refusal, report, warnings_for_users
 from liftlearn import FineTuner, LIFTClassifier, LIFTDensity, LIFTRegressor, load
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
