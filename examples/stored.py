@@ -33,11 +33,14 @@ def stored(name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """
     path = RESULTS / f"{name}.csv"
     if os.environ.get("LIFTLEARN_REFRESH"):
-        command = ["git", "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=True)
+        commit = _git("describe", "--always")
+        # Figures of other pages, measured just now, make no other code.
+        if _git(
+            "status", "--porcelain", "-uno", "--", ":(top,exclude)examples/results"
+        ):
+            commit += "-dirty"
         source = (
-            f"LIFTLEARN_REFRESH=1 python examples/plot_{name}.py "
-            f"at commit {commit.stdout.strip()}"
+            f"LIFTLEARN_REFRESH=1 python examples/plot_{name}.py at commit {commit}"
         )
         figures = measure().to_csv(index=False)
         RESULTS.mkdir(exist_ok=True)
@@ -45,3 +48,10 @@ def stored(name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     with path.open(encoding="utf-8") as file:
         print("Measured by", file.readline().removeprefix("# ").strip())
     return pd.read_csv(path, skiprows=1)
+
+
+def _git(*arguments: str) -> str:
+    """Return what a command of git prints."""
+    command = ["git", "-C", str(RESULTS.parent), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -58,8 +58,8 @@ def test_the_lowest_versions_are_those_that_are_declared():
         "optional-dependencies": {"lora": ["peft>=0.21"], "more": ["dask[array]>=3.1"]},
     }
     assert dependencies.lowest(project) == [
-        "dask~=3.1.0",
-        "numpy~=2.4.0",
-        "peft~=0.21.0",
-        "transformers~=5.23.0",
+        "dask==3.1",
+        "numpy==2.4",
+        "peft==0.21",
+        "transformers==5.23",
     ]

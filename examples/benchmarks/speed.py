@@ -348,8 +348,7 @@ def trainer_rival(model: str | None, adapter: Any) -> Callable[[str], float]:
 def efficiency(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """Compare the operations per second with those of a plain matrix product."""
     X, y = load_iris(return_X_y=True, as_frame=True)
-    lm, tokens = training_tokens(model, X, y)
-    n_tokens = sum(map(len, tokens))
+    lm, _ = training_tokens(model, X, y)
     embedding = lm.model.get_input_embeddings().weight.numel()
     n_weights = sum(w.numel() for w in lm.model.parameters()) - embedding
     rows = []
@@ -362,17 +361,8 @@ def efficiency(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFra
         rate = 4 * n_weights * history[1]["tokens"] / seconds
         rows.append(("training", precision, rate / 1e9, peak / 1e9, rate / peak))
     classifier, X = fitted(model, 3)
-    prompts = classifier.encoder_.transform(X)
-    n_tokens = sum(map(len, classifier.language_model_.prompt_tokens(prompts)))
-    rate = (
-        2
-        * n_weights
-        * n_tokens
-        / len(X)
-        * np.median(
-            rates({"": clocked(lambda: len(classifier.predict_proba(X)))}, rounds)[""]
-        )
-    )
+    found = rates({"": clocked(lambda: len(classifier.predict_proba(X)))}, rounds)[""]
+    rate = operations_a_row(classifier, X) * np.median(found)
     rows.append(("scoring", "no", rate / 1e9, peak / 1e9, rate / peak))
     columns = ["what", "precision", "GFLOP/s", "matrix product's", "share"]
     table = pd.DataFrame(rows, columns=columns).set_index(["what", "precision"])
@@ -380,6 +370,15 @@ def efficiency(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFra
     with torch.profiler.profile() as profile:
         learnt(model, X, y, PRECISIONS[0])
     yield f"where the time of training in {PRECISIONS[0]} goes", operators(profile)
+
+
+def operations_a_row(classifier: Any, X: pd.DataFrame) -> float:
+    """Return the operations of the linear layers that read a prompt, in the mean."""
+    lm = classifier.language_model_
+    embedding = lm.model.get_input_embeddings().weight.numel()
+    n_weights = sum(w.numel() for w in lm.model.parameters()) - embedding
+    tokens = lm.prompt_tokens(classifier.encoder_.transform(X))
+    return 2 * n_weights * sum(map(len, tokens)) / len(X)
 
 
 def learnt(model: str | None, X: Any, y: Any, precision: str) -> Any:
@@ -462,12 +461,87 @@ def run_case(model: str | None, n_rows: int, n_columns: int, n_classes: int) -> 
     print(seconds, peak())
 
 
+# --- serving --------------------------------------------------------------------------
+
+
+def one_member(model: str | None, n_rows: int) -> tuple[Any, pd.DataFrame]:
+    """Return a classifier of one fine-tuned member, and a table of ten columns."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(n_rows, 10)).round(3)).add_prefix("x")
+    tuner = FineTuner(max_steps=5, n_models=1)
+    y = (X["x0"] > 0).astype(int)[:200]
+    return LIFTClassifier(model, n_shots=0, finetuner=tuner, random_state=0).fit(
+        X[:200], y
+    ), X
+
+
+def latency(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Show how long a row alone takes, and how many rows a second many are."""
+    classifier, X = one_member(model, 10_000)
+    n_before = torch.get_num_threads()
+    found = {}
+    for n_threads in sorted({1, n_before}):
+        torch.set_num_threads(n_threads)
+        alone = []
+        for number in range(200):
+            row = X.iloc[[number]]
+            start = time.perf_counter()
+            classifier.predict_proba(row)
+            alone.append(time.perf_counter() - start)
+        many = clocked(lambda: len(classifier.predict_proba(X)))
+        rate = np.median(rates({"": many}, rounds)[""])
+        peak = np.median([matrix_peak(torch.float32) for _ in range(rounds)])
+        middle, late = 1000 * np.percentile(alone[50:], [50, 99])
+        share = rate * operations_a_row(classifier, X[:1000]) / peak
+        found[n_threads] = (middle, late, rate, peak / 1e9, share)
+    torch.set_num_threads(n_before)
+    columns = ["one row, ms", "its p99", "rows/s of 10,000", "product's GFLOP/s"]
+    table = pd.DataFrame(found, [*columns, "share of it"]).T
+    yield "one member, ten columns, by threads", table.round(2)
+
+
+def large(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Show what `fit` of many rows takes beside its steps."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(1_000_000, 10)).round(3)).add_prefix("x")
+    y = (X["x0"] > 0).astype(int)
+    found = {}
+    for n_rows in (10_000, 100_000, 1_000_000):
+        tuner = FineTuner(max_steps=2, n_models=1)
+        classifier = LIFTClassifier(model, n_shots=0, finetuner=tuner)
+        forget_peak()
+        start = time.perf_counter()
+        classifier.fit(X[:n_rows], y[:n_rows])
+        found[f"{n_rows} rows"] = time.perf_counter() - start, peak()
+    yield "fit, two steps", pd.DataFrame(found, ["seconds", "peak MB"]).T.round(1)
+
+
+def imports(model: str | None, rounds: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Compare the time of imports, each in a process of its own."""
+
+    def importing(modules: str) -> Timed:
+        def run() -> float:
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
+            return 1 / (time.perf_counter() - start)
+
+        return run
+
+    names = ("liftlearn", "torch", "torch, pandas, sklearn.base")
+    found = rates({name: importing(name) for name in names}, rounds)
+    seconds = {name: 1 / np.median(rate) for name, rate in found.items()}
+    yield "imports", pd.Series(seconds, name="seconds").to_frame().round(2)
+
+
 PARTS = {
     "predict": predict,
     "numbers": numbers,
     "train": train,
     "efficiency": efficiency,
     "growth": growth,
+    "latency": latency,
+    "large": large,
+    "imports": imports,
 }
 
 

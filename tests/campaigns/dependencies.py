@@ -31,7 +31,7 @@ def lowest(project):
     for requirement in declared:
         version = re.match(r"([\w-]+)(?:\[.*?\])?>=(\d+\.\d+)", requirement)
         if version:
-            found[version[1]] = f"{version[1]}~={version[2]}.0"
+            found[version[1]] = f"{version[1]}=={version[2]}"
     return sorted(found.values())
 
 
