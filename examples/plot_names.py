@@ -4,7 +4,7 @@ Do names help, and do wrong names hurt?
 
 Not here, neither of the two: whatever iris' columns are called, the embedded model
 calls 7.5 to 8.3 % of new flowers wrongly after 30, and what SmolLM2's wordings differ
-by (20 to 26 %) is no more than its splits do, of which there are two. On cars right
+by (19 to 24 %) is no more than its splits do, of which there are two. On cars right
 names cost the embedded model something: a relative error of .52, and .40 without names.
 """
 
@@ -233,7 +233,7 @@ plt.show()
 #      - here
 #    * - 12: accuracy without names, with shuffled, with correct ones
 #      - vehicle 70.2, 70.2, 75.3; cmc 57.7, 56.3, 57.4; tae 65.6, 60.2, 69.9
-#      - iris 92.5, 92.5, 91.7; SmolLM2, two splits 80.0, 79.2, 74.2
+#      - iris 92.5, 92.5, 91.7; SmolLM2, two splits 77.5, 75.8, 80.8
 #    * - 13: RAE without and with names, 20 % of the rows
 #      - insurance .89, .89; servo .81, .81; student .37, .31; ccpp .26, .25
 #      - cars .398, .522 (shuffled .473)
