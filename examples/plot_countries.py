@@ -132,8 +132,8 @@ plt.show()
 
 # %%
 # The frozen embedding of a name helps a linear model little: what is known of a country
-# has to be asked for. A fit took less than four minutes of one core, the rivals less than
-# a second; two splits are measured.
+# has to be asked for. A fit took less than four minutes of one core, the rivals less
+# than a second; two splits are measured.
 #
 # The paper asks the same of names of columns, not of cells:
 #
