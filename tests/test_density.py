@@ -675,3 +675,15 @@ def test_the_prompt_of_all_rows_is_the_task():
     assert isinstance(lm, LanguageModel)
     density.encoder_.task = None
     assert (density.score_samples(few_levels()) != whole).all()
+
+
+@pytest.mark.parametrize(
+    "names", [[0, 0], [None, None], [1.5, 1.5], [("a", 1), ("a", 1)], [np.nan, None]]
+)
+@pytest.mark.parametrize("target", [None, ["r", "b", "r"]])
+def test_columns_of_one_name_are_refused_before_any_draw(names, target):
+    X = pd.DataFrame([[False, True], [True, False], [False, False]])
+    X.columns = pd.Index(names, tupleize_cols=False, dtype=object)
+
+    with pytest.raises(ValueError, match=r"distinct names, but 2 are called"):
+        LIFTDensity().fit(X, target)

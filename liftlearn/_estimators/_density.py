@@ -200,6 +200,7 @@ class LIFTDensity(DensityMixin, Parted):
         """
         # 1. What was given, and what the fit starts from.
         table = check_table(self, X, reset=True)
+        _check_distinct(table)
         dtypes = list(X.dtypes if isinstance(X, pd.DataFrame) else table.dtypes)
         self.target_ = None
         if y is not None:
@@ -650,6 +651,17 @@ TASKS[LIFTDensity._task] = LIFTDensity._parts
 
 def _table_order(table: pd.DataFrame) -> NDArray[np.intp]:
     return np.arange(table.shape[1])[None]
+
+
+def _check_distinct(table: pd.DataFrame) -> None:
+    """Raise where two columns have one name, unless texts, which become distinct."""
+    names = names_of(table)
+    twins = [name for name in names if names.count(name) > 1]
+    if twins and not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"Expected columns of distinct names, but {twins.count(twins[0])} are "
+            f"called {twins[0]!r}. Rename them, such as X.columns = range(X.shape[1])."
+        )
 
 
 def _target_column(y: Any, table: pd.DataFrame) -> pd.Series:
