@@ -161,7 +161,9 @@ class GridAnswers:
         width = np.diff(self.rooms) / unit
         shares = np.ones(len(width))
         np.subtract.at(shares, [0, -1], self.beyond)  # which one answer may be
-        log_prob = np.log(shares / np.where(width > 0, width, 1.0))[index]
+        # Apart, since a share divided by a tiny width may be infinite.
+        log_width = np.log(np.where(width > 0, width, 1.0))
+        log_prob = (np.log(shares) - log_width)[index]
         numbers = self._multiples(numbers)
         low, high = self.answers.low, self.answers.high
         for share, away in zip(

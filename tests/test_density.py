@@ -687,3 +687,14 @@ def test_columns_of_one_name_are_refused_before_any_draw(names, target):
 
     with pytest.raises(ValueError, match=r"distinct names, but 2 are called"):
         LIFTDensity().fit(X, target)
+
+
+@pytest.mark.parametrize(
+    "numbers", [[0, 1e-310], [0, 5e-324], [1e-310, 2e-310, 3e-310], [0.0, 1e-310, 1.0]]
+)
+def test_numbers_of_any_smallness_have_finite_densities(numbers):
+    X = pd.DataFrame({"a": numbers})
+    density = LIFTDensity(finetuner=FineTuner(max_steps=1), random_state=0).fit(X)
+
+    assert np.isfinite(density.score_samples(X)).all()
+    assert np.isfinite(density.score_samples(density.sample(5, random_state=0))).all()
