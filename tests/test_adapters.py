@@ -347,6 +347,19 @@ def test_an_adapter_on_an_embedding_tied_to_the_head_is_refused(gpt2_folder):
         LanguageModel.load(gpt2_folder).trainable_copy(lora(target_modules=["wte"]))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["nowhere"]},
+        {"target_modules": ["q_proj"], "layers_to_transform": 9},
+        {"target_modules": ["q_proj"], "modules_to_save": ["layers"]},
+    ],
+)
+def test_what_peft_cannot_make_is_told(llama, options):
+    with pytest.raises(ValueError, match="peft cannot give the model this adapter"):
+        llama.trainable_copy(lora(**options))
+
+
 def test_a_start_that_changes_the_base_is_refused(llama):
     with pytest.raises(ValueError, match=r"init_lora_weights='pissa'\) changes the"):
         llama.trainable_copy(lora(init_lora_weights="pissa"))

@@ -698,3 +698,30 @@ def test_numbers_of_any_smallness_have_finite_densities(numbers):
 
     assert np.isfinite(density.score_samples(X)).all()
     assert np.isfinite(density.score_samples(density.sample(5, random_state=0))).all()
+
+
+@pytest.mark.parametrize("names", [[1], [2, 0], [0, 2], [1.0], [("a", 1)]])
+def test_a_target_beside_other_names_than_texts_gets_a_name_of_its_own(names):
+    X = pd.DataFrame([[False] * len(names), [True] * len(names)])
+    X.columns = pd.Index(names, tupleize_cols=False, dtype=object)
+    density = LIFTDensity(finetuner=FineTuner(max_steps=1), random_state=0)
+
+    drawn = density.fit(X, ["r", "b"]).sample(3, random_state=0)
+
+    assert drawn.columns.tolist()[:-1] == names
+    assert drawn.columns.is_unique
+    assert {*drawn.iloc[:, -1]} <= {"r", "b"}
+
+
+@pytest.mark.parametrize(
+    "dtype", ["Sparse[int]", "Sparse[float]", "int32[pyarrow]", "Int64", "float32"]
+)
+def test_cells_of_any_type_can_be_given(dtype):
+    X = pd.DataFrame({"a": pd.array([0, 5, 0, 7], dtype=dtype), "b": [1.0, 2, 3, 4]})
+    density = LIFTDensity(finetuner=FineTuner(max_steps=1), random_state=0).fit(X)
+    drawn = density.sample(5, random_state=0)
+
+    again = density.sample(5, given=drawn[["a"]], random_state=1)
+
+    pd.testing.assert_series_equal(again["a"], drawn["a"])
+    assert again["a"].dtype == X["a"].dtype

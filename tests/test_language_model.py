@@ -817,3 +817,11 @@ def test_scores_that_are_no_numbers_are_refused(llama_folder):
         rows.score(known, [0, 1])
     with pytest.raises(ValueError, match="are not numbers"):
         rows.draw(known - 1, [0, 1], np.zeros((2, 2)), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "answers"), [(["\ud800"], ["a", "b"]), (["x"], ["a", "b\udfff"])]
+)
+def test_texts_with_lone_surrogates_are_refused(llama, prompts, answers):
+    with pytest.raises(ValueError, match="has a lone surrogate"):
+        llama.score(prompts, answers)

@@ -601,8 +601,9 @@ class LIFTDensity(DensityMixin, Parted):
                     f"given holds {given!r} in column {made.columns[i]!r}, whose "
                     f"type is {dtype}. Give whole numbers."
                 )
-            columns[i] = columns[i].copy()
-            columns[i].iloc[rows] = own.to_numpy()
+            cells = columns[i].astype(object)  # some types let no cell be set
+            cells.iloc[rows] = own.astype(object)
+            columns[i] = cells.astype(dtype)
         return pd.concat(columns, axis=1).set_axis(made.columns, axis=1)
 
     def _table(self, X: Any, y: Any = None) -> pd.DataFrame:
@@ -671,7 +672,10 @@ def _target_column(y: Any, table: pd.DataFrame) -> pd.Series:
     column = column.reset_index(drop=True)
     if not all(isinstance(name, str) for name in table.columns):
         # Names are of one type.
-        return column.rename(table.shape[1])
+        taken, number = names_of(table), table.shape[1]
+        while number in taken:
+            number += 1
+        return column.rename(number)
     name = column.name if isinstance(column.name, str) and column.name else _TARGET
     while name in table.columns:
         name += "_"

@@ -127,7 +127,7 @@ def with_adapter(
         with nullcontext() if weights is None else torch.device("meta"):
             try:
                 peft.inject_adapter_in_model(config, copied)
-            except ValueError as error:
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
                 raise ValueError(
                     f"peft cannot give the model this adapter: {error}"
                 ) from error

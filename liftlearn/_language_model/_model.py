@@ -44,6 +44,7 @@ from liftlearn._language_model._scorer import (
 from liftlearn._language_model._sentences import Sentences
 from liftlearn._language_model._surroundings import evaluating, in_plain_torch
 from liftlearn._validation import Interval, check_number
+from liftlearn._values import check_texts
 
 # Tokens that one pass over prompts holds at the most, with those of the answers. What a
 # tiny model computes of fewer stays in a processor's cache; a large one has no loss.
@@ -778,6 +779,7 @@ class LanguageModel:
         return self._tokens([f" {answer}" for answer in answers])
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        check_texts(list(texts), "text")
         # Without splitting, a cell that holds "</s>" would become the end mark.
         # Not verbose: `prompt_tokens` says more of too long a row.
         ids: list[list[int]] = self.tokenizer(
