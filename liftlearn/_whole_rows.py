@@ -96,9 +96,9 @@ class ColumnType:
         own = replace(self, dtype=str(cells.dtype), categories=None)
         if isinstance(cells.dtype, pd.CategoricalDtype):
             own = ColumnType.of(self.kind, self.zone, cells.dtype)
-        whole = cells.copy()
-        whole.iloc[rows] = own.column(values, are_levels=are_levels).to_numpy()
-        return whole
+        whole = cells.astype(object)  # some types let no cell be set
+        whole.iloc[rows] = own.column(values, are_levels=are_levels).astype(object)
+        return whole.astype(cells.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -725,3 +725,28 @@ def test_cells_of_any_type_can_be_given(dtype):
 
     pd.testing.assert_series_equal(again["a"], drawn["a"])
     assert again["a"].dtype == X["a"].dtype
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pd.period_range("2020-01-01", periods=4, freq="D"),
+        pd.array([0, 1, 0, 2], dtype="Sparse[int]"),
+        pd.array([1, 2, None, 4], dtype="int32[pyarrow]"),
+        pd.array([1.5, None, 3, 4], dtype="double[pyarrow]"),
+        pd.array([1.5, np.nan, 0, 4], dtype="Sparse[float]"),
+        pd.array(["x", None, "x", "y"], dtype="string[pyarrow]"),
+        pd.Categorical(["x", None, "x", "y"]),
+    ],
+)
+def test_a_filled_table_keeps_its_types_and_its_known_cells(cells):
+    X = pd.DataFrame({"a": cells, "b": [1.0, 2, np.nan, 4]}, index=[5, 6, 7, 9])
+    density = LIFTDensity(finetuner=FineTuner(max_steps=1), random_state=0).fit(X)
+
+    filled = density.impute(X)
+
+    pd.testing.assert_series_equal(filled.dtypes, X.dtypes)
+    assert filled.index.equals(X.index)
+    assert not filled.isna().any(axis=None)
+    known = X["a"].notna().to_numpy()
+    assert filled["a"][known].tolist() == X["a"][known].tolist()

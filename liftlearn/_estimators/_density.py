@@ -308,7 +308,7 @@ class LIFTDensity(DensityMixin, Parted):
         Returns
         -------
         filled : DataFrame, or list of n_draws of them
-            Cells that were known stay as they were.
+            Cells that were known stay as they were, and columns keep their types.
 
         Raises
         ------
@@ -324,10 +324,14 @@ class LIFTDensity(DensityMixin, Parted):
         table = self._table(X)
         known = self._known(table)
         shown = table.iloc[:, : _n_columns(X)]
+        missing = shown.isna().to_numpy()
+        if isinstance(X, pd.DataFrame):  # of its own types
+            shown = X.set_axis(shown.columns, axis=1)
         if n_draws is not None:
             return [
                 self._filled(
                     shown,
+                    missing,
                     self._drawn(known, rng, 1.0, missing=False),
                     rng.uniform(size=known.shape),
                 )
@@ -335,7 +339,7 @@ class LIFTDensity(DensityMixin, Parted):
             ]
         filled, share = known.copy(), np.full(known.shape, 0.5)
         for i, column in enumerate(self.rows_.columns[: shown.shape[1]]):
-            rows = np.flatnonzero(shown.iloc[:, i].isna().to_numpy())
+            rows = np.flatnonzero(missing[:, i])
             if not len(rows) or not column.n_values:
                 continue
             log_prob = self._log_conditional(known[rows], i)
@@ -343,7 +347,7 @@ class LIFTDensity(DensityMixin, Parted):
                 filled[rows, i], share[rows, i] = _median(log_prob)
             else:
                 filled[rows, i] = log_prob.argmax(axis=1)
-        return self._filled(shown, filled, share)
+        return self._filled(shown, missing, filled, share)
 
     def score_samples(self, X: Any, y: Any = None) -> NDArray[np.float64]:
         """Return the logarithm of each row's probability.
@@ -630,6 +634,7 @@ class LIFTDensity(DensityMixin, Parted):
     def _filled(
         self,
         table: pd.DataFrame,
+        missing: NDArray[np.bool_],
         index: NDArray[np.intp],
         share: NDArray[np.float64],
     ) -> pd.DataFrame:
@@ -637,7 +642,7 @@ class LIFTDensity(DensityMixin, Parted):
         columns = []
         for i in range(table.shape[1]):
             cells = table.iloc[:, i]
-            rows = np.flatnonzero(cells.isna().to_numpy())
+            rows = np.flatnonzero(missing[:, i])
             if len(rows) and self.rows_.columns[i].n_values:
                 own = self.rows_.columns[i]
                 values = self.rows_.values(i, index[rows, i], share[rows, i])
