@@ -42,7 +42,6 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     ArithmeticError,
-    RuntimeError,
 )
 _STILL_WHOLE = (
     "The last checkpoint, if there is one, is whole: make room, and call fit again to "
