@@ -44,6 +44,12 @@ def fit(number):
     return estimator.fit(X, (X["a"] > 0).astype(int)), X
 
 
+def rows_of(seed):
+    """Return rows that no other seed has."""
+    rng = np.random.RandomState(seed)
+    return pd.DataFrame(rng.randn(_BATCH, 10).round(3)).add_prefix("x")
+
+
 def run(n_fits, n_rows, n_parts=10):
     """Return a table of time, memory and handles, a row for each part of the run."""
     records = []
@@ -57,15 +63,13 @@ def run(n_fits, n_rows, n_parts=10):
         records.append((f"fits to {numbers.stop}", each, *state()))
     tuner = FineTuner(max_steps=5, n_models=1)
     estimator = LIFTClassifier(n_shots=0, finetuner=tuner, random_state=0)
-    rng = np.random.RandomState(0)
-    X = pd.DataFrame(rng.randn(_BATCH, 10).round(3)).add_prefix("x")
-    estimator.fit(X[:200], np.arange(200) % 2)
+    estimator.fit(rows_of(0)[:200], np.arange(200) % 2)
     predicted = 0
     for part in range(n_parts):
         start, before = time.perf_counter(), predicted
         while predicted < (part + 1) * n_rows // n_parts:
-            rows = X[: n_rows // n_parts] + predicted / _BATCH  # never the same rows
-            predicted += len(estimator.predict_proba(rows.round(3)))
+            rows = rows_of(predicted)[: n_rows // n_parts]
+            predicted += len(estimator.predict_proba(rows))
         each = (time.perf_counter() - start) / max(1, predicted - before)
         records.append((f"rows to {predicted}", each, *state()))
     return pd.DataFrame(records, columns=_COLUMNS).set_index("part")
