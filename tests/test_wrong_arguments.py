@@ -97,7 +97,10 @@ TARGETS = {
         "y contains infinity",
     ),
     "nan as text": (of_numbers(["nan"] * N), "y contains NaN"),
-    "too large": (of_numbers(pd.Series([10**400] + [1] * 11)), r"got 10{59}\.\.\."),
+    "too large": (
+        of_numbers(pd.Series([10**400] + [1] * 11, dtype=object)),
+        r"got 10{59}\.\.\.",
+    ),
     "a target to predict": (lambda f: f.numbers.score(X, LABELS[:3]), "inconsistent"),
 }
 
