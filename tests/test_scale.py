@@ -1,10 +1,12 @@
 """Engines that predict large tables, each run with its own package."""
 
+import os
 import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -16,6 +18,8 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "scale.py"
 def test_an_engine_predicts_what_one_process_does(engine):
     if engine != "parquet" and find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed: pip install 'liftlearn[engines]'")
+    if engine == "pyspark" and not (which("java") or "JAVA_HOME" in os.environ):
+        pytest.skip("Spark needs Java")
     name = engine.removeprefix("py")
     command = [sys.executable, str(SCRIPT), "--engines", name, "--rows", "700"]
 
