@@ -220,9 +220,11 @@ def outcome_of_rows(X, y, weight):
     except (ValueError, TypeError) as error:
         return refusal(error)
     # The rows that were learnt are neither refused nor impossible.
+    if weight is not None:
+        learnt = np.flatnonzero(np.array(weight) > 0).tolist()
+        X, y = take(X, learnt), [list(y)[row] for row in learnt]
     scores = density.score_samples(X, y)
-    learnt = np.ones(len(y), bool) if weight is None else np.array(weight) > 0
-    assert np.isfinite(scores[learnt]).all()
+    assert np.isfinite(scores).all()
     drawn = density.sample(5, random_state=0)
     assert np.isfinite(density.score_samples(drawn)).all()
     filled = density.impute(X)
