@@ -1313,6 +1313,7 @@ def no_network(monkeypatch):
         ({"peft_type": "IA3"}, "no adapter of the kind LORA"),
         ({"r": 10**9}, "its rank is"),
         ({"lora_alpha": "2"}, "its lora_alpha is"),
+        ({"monteclora_config": "b"}, "it asks for monteclora_config"),
         ({"target_modules": 3}, "its target_modules is 3"),
         ({"target_modules": [3]}, "its target_modules is"),
         ({"target_modules": ["lm_head"]}, "do not fit"),

@@ -300,7 +300,7 @@ def _check_parameters(parameters: Any, unread: Iterable[str] = ()) -> None:
     """
     if not isinstance(parameters, Mapping) or parameters.get("peft_type") != "LORA":
         raise ValueError("it is no adapter of the kind LORA")
-    if asked := [name for name in _REFUSED if parameters.get(name)]:
+    if asked := [name for name in parameters if _is_barred(name, parameters[name])]:
         raise ValueError(f"it asks for {asked[0]}, which a file may not")
     rank, alpha = parameters.get("r", 1), parameters.get("lora_alpha", 1)
     if type(rank) is not int or not 0 < rank <= _MOST_RANK:
@@ -324,6 +324,13 @@ def _check_parameters(parameters: Any, unread: Iterable[str] = ()) -> None:
                     f"its {name} is {text!r}, a regular expression that might take for "
                     "ever. List the names of modules there"
                 )
+
+
+def _is_barred(name: Any, given: Any) -> bool:
+    """Return whether a file may not ask for this, or not in this form."""
+    if name in _REFUSED:
+        return bool(given)
+    return str(name).endswith("_config") and not isinstance(given, Mapping | None)
 
 
 def _is_tame(pattern: str) -> bool:

@@ -221,7 +221,8 @@ def outcome_of_rows(X, y, weight):
         return refusal(error)
     # The rows that were learnt are neither refused nor impossible.
     if weight is not None:
-        learnt = np.flatnonzero(np.array(weight) > 0).tolist()
+        shares = np.array(weight) / np.max(weight)  # which may be 0 by rounding
+        learnt = np.flatnonzero(shares > 0).tolist()
         X, y = take(X, learnt), [list(y)[row] for row in learnt]
     scores = density.score_samples(X, y)
     assert np.isfinite(scores).all()
