@@ -154,8 +154,9 @@ def writing_to(path: Path, whole: str) -> Iterator[None]:
         yield
     except FileExistsError:  # a refusal
         raise
+    # Libraries in Rust tell the system's number in exceptions of their own, tokenizers
+    # even in Exception itself. Whatever has no such number is raised as it came.
     except Exception as error:
-        # Libraries in Rust tell the number in exceptions of their own.
         told = _OS_ERROR.search(str(error))
         number = getattr(error, "errno", None) or (told and int(told[1]))
         if number is None:

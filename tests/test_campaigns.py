@@ -11,8 +11,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # forks
 ]
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has /proc")
 
 
 def test_every_random_table_is_predicted_or_refused_in_words():

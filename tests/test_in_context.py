@@ -21,7 +21,7 @@ from liftlearn import (
     LIFTRegressor,
     RowEncoder,
 )
-from liftlearn._language_model import READER
+from liftlearn._language_model import READER, _in_context
 from liftlearn._language_model._in_context import InContext, Rows, _attentive, sharpness
 from liftlearn._rules import is_read_in_context
 
@@ -342,3 +342,15 @@ def test_tables_do_not_see_each_other(read):
     other = ids.clone()
     other[1] = ids[0]
     assert torch.equal(read(ids)[0], read(other)[0])
+
+
+def test_a_reader_whose_scores_are_no_numbers_is_refused(monkeypatch):
+    X, y = blobs()
+    classifier = LIFTClassifier(n_shots="all", random_state=0).fit(X, y)
+    hidden = _in_context._hidden
+    monkeypatch.setattr(
+        _in_context, "_hidden", lambda *read: hidden(*read) * float("inf")
+    )
+
+    with pytest.raises(ValueError, match=r"are not numbers \(NaN\)"):
+        classifier.predict_proba(X + 1)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from liftlearn._language_model._passes import refuse_nan
 from liftlearn._language_model._surroundings import in_plain_torch
 
 # The positions of a question and an answer. A row's cells have those that follow.
@@ -355,6 +356,7 @@ class _Reading:
         heads = self._model.get_output_embeddings().weight[words]
         logits = hidden.reshape(len(self._views), -1, hidden.shape[1]) @ heads.mT
         mean = logits.log_softmax(-1).logsumexp(0) - math.log(len(self._views))
+        refuse_nan(mean, logits.dtype)
         scores: NDArray[np.float64] = mean.cpu().numpy()
         return scores
 

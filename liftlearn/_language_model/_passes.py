@@ -350,3 +350,13 @@ def _rope_configs(rope: Any) -> Iterator[Mapping[str, Any]]:
         yield rope
         for value in rope.values():
             yield from _rope_configs(value)
+
+
+def refuse_nan(log_prob: Tensor, dtype: torch.dtype) -> None:
+    """Raise ValueError where scores that a model computed in a type are NaN."""
+    if bool(log_prob.isnan().any()):
+        raise ValueError(
+            "The language model's scores are not numbers (NaN): its weights are "
+            f'damaged, or too large for {dtype}. Load it with dtype="float32", or take '
+            "another model."
+        )

@@ -17,6 +17,7 @@ from liftlearn._language_model._passes import (
     Read,
     head_logits,
     n_columns,
+    refuse_nan,
     trimmed,
 )
 from liftlearn._language_model._trial import passes_of
@@ -281,12 +282,8 @@ class SentenceScorer(nn.Module):
         logits = head_logits(self.model, hidden, self._columns, is_whole=is_whole)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         log_prob = logits.masked_fill(self._barred[node], -torch.inf).log_softmax(-1)
-        if torch.is_inference_mode_enabled() and bool(log_prob.isnan().any()):
-            raise ValueError(
-                "The language model's scores are not numbers (NaN): its weights are "
-                f"damaged, or too large for {hidden.dtype}. Load it with "
-                'dtype="float32", or take another model.'
-            )
+        if torch.is_inference_mode_enabled():
+            refuse_nan(log_prob, hidden.dtype)
         return log_prob
 
 
