@@ -63,9 +63,12 @@ def tuned_on(tables, model, n_steps, seed):
     return folder
 
 
-def pretext(n_tables, n_columns, rng, *, is_gibberish=False):
-    """Yield generated tables of three classes; of gibberish the labels are drawn."""
-    for _ in range(n_tables):
+def pretext(n_tables, rng, *, is_gibberish=False):
+    """Yield generated tables of three classes; of gibberish the labels are drawn.
+
+    They have as many columns as iris, as wine, or a number between.
+    """
+    for n_columns in rng.randint(4, 14, size=n_tables):
         X, y = make_classification(
             100, n_columns, n_informative=n_columns, n_redundant=0, n_classes=3,
             n_clusters_per_class=1, flip_y=0, random_state=rng.randint(2**31),
@@ -83,19 +86,19 @@ def measure(sizes=(10, 20, 50, 100), n_draws=5, n_steps=100, n_tables=6):
     """Return the accuracy of each start, by data set, rows and draw."""
     tuner = FineTuner(n_epochs=n_steps, max_steps=n_steps, n_models=1)
     results = []
-    for name, load in SETS.items():
-        X, y = load(return_X_y=True, as_frame=True)
-        for draw in range(n_draws):
-            fresh, rng = random_weights(draw), np.random.RandomState(draw)
-            generated = list(pretext(n_tables, X.shape[1], rng))
-            gibberish = list(pretext(n_tables, X.shape[1], rng, is_gibberish=True))
-            starts = {
-                "random weights": fresh,
-                "random weights, pretext": tuned_on(generated, fresh, n_steps, draw),
-                "embedded": None,
-                "embedded, gibberish": tuned_on(gibberish, None, n_steps, draw),
-                "embedded, pretext": tuned_on(generated, None, n_steps, draw),
-            }
+    for draw in range(n_draws):
+        fresh, rng = random_weights(draw), np.random.RandomState(draw)
+        generated = list(pretext(n_tables, rng))
+        gibberish = list(pretext(n_tables, rng, is_gibberish=True))
+        starts = {
+            "random weights": fresh,
+            "random weights, pretext": tuned_on(generated, fresh, n_steps, draw),
+            "embedded": None,
+            "embedded, gibberish": tuned_on(gibberish, None, n_steps, draw),
+            "embedded, pretext": tuned_on(generated, None, n_steps, draw),
+        }
+        for name, load in SETS.items():
+            X, y = load(return_X_y=True, as_frame=True)
             rest, X_test, y_rest, y_test = train_test_split(
                 X, y, test_size=0.3, stratify=y, random_state=draw
             )

@@ -351,6 +351,8 @@ def test_what_can_not_be_done_with_quantized_weights_is_refused(wide, tmp_path, 
     lm = LanguageModel.load(wide, dtype=dtype)
     with pytest.raises(ValueError, match=f"in {dtype} can't be trained, only an adap"):
         lm.trainable_copy()
+    with pytest.raises(ValueError, match=r"FSDP.*but its weights are quantized"):
+        lm.trainable_copy(lm.default_adapter()).spread(torch.device("cpu"))
     with pytest.raises(ValueError, match=r"holds\s+packed ones"):
         LanguageModel.load(packed, dtype=dtype)
 

@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
+from families import made
 from numpy.random import RandomState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -28,6 +29,7 @@ from tiny import (
     CutOff,
     Ticks,
     are_equal,
+    bytes_without_start,
     jittered,
     only,
     scores_of,
@@ -608,6 +610,7 @@ def test_a_parallel_search_shares_the_processors(monkeypatch, llama_folder):
 LAUNCHED = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
+import liftlearn
 import numpy as np
 import pandas as pd
 from numpy.random import RandomState
@@ -616,18 +619,34 @@ from tiny import SETTINGS, jittered
 
 process = int(os.environ.get("RANK", 0))
 np.random.seed(process)
+adapter = None
+if sys.argv[4] == "adapter":
+    from peft import LoraConfig
+    adapter = LoraConfig(r=4, target_modules="all-linear")
+SETTINGS = {**SETTINGS, "adapter": adapter}
 X = pd.DataFrame({"x": np.arange(13) / 7, "z": np.arange(13) % 3})
 y = np.arange(13) % 2
 
-def told(n_rows, random_state, n_val=0, **parameters):
+def told(n_rows, random_state, n_val=0, model=sys.argv[2], **parameters):
     tuner = FineTuner(**{**SETTINGS, "batch_size": 4, **parameters})
-    model = LIFTClassifier(sys.argv[2], finetuner=tuner, random_state=random_state)
+    model = LIFTClassifier(model, finetuner=tuner, random_state=random_state)
     new = {"X_val": X[-n_val:], "y_val": y[-n_val:]} if n_val else {}
     model.fit(X[:n_rows], y[:n_rows], **new)
-    tuner, lm = model.finetuner_, model.language_model_.model
-    weights = [weight.double().sum().item() for weight in lm.parameters()]
+    tuner, lm = model.finetuner_, model.language_model_
+    weights = [
+        weight.double().sum().item()
+        for member in getattr(lm, "members", [lm])
+        for weight in member.model.parameters()
+    ]
     proba = model.predict_proba(X).tolist()
-    return {"weights": weights, "proba": proba, "history": tuner.history_}
+    kept = os.path.join(sys.argv[3], f"saved{process}")
+    model.save(kept)
+    files = sorted(os.listdir(kept))
+    again = liftlearn.load(kept).predict_proba(X).tolist()
+    return {
+        "weights": weights, "proba": proba, "history": tuner.history_,
+        "files": files, "loaded": again,
+    }
 
 def resumed(folder):
     corpus = jittered(40, 3 if os.path.basename(folder) == "cut" else 1000)
@@ -647,6 +666,9 @@ with open(os.path.join(sys.argv[3], f"{process}.json"), "w") as file:
         "accumulated": told(13, 0, gradient_accumulation_steps=3),
         "stopped early": told(13, 0, early_stopping=True, n_iter_no_change=1),
         "validated": told(13, 0, 7),
+        "recomputed": told(13, 0, gradient_checkpointing=True),
+        "two members": told(13, 0, n_models=2),
+        "partly used": told(13, 0, model=sys.argv[5]),
         "out of time": told(13, 0, max_time=0.2, n_epochs=10000)["weights"],
         "without a seed": told(13, None),
         "resumed": resumed(os.path.join(sys.argv[3], "cut")),
@@ -655,12 +677,30 @@ with open(os.path.join(sys.argv[3], f"{process}.json"), "w") as file:
 """
 
 
-@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
-def test_launches_that_spread_a_model_are_refused(gpt2, monkeypatch, kind):
+@pytest.mark.parametrize("kind", ["MEGATRON_LM", "DEEPSPEED"])
+def test_launches_by_other_libraries_are_refused(gpt2, monkeypatch, kind):
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType[kind])
 
-    with pytest.raises(ValueError, match=rf"hold the whole model, got {kind}"):
+    with pytest.raises(ValueError, match=rf"adapter to train, got {kind}"):
         FineTuner(max_steps=1).finetune(gpt2, sentences(4), RandomState(0))
+
+
+@pytest.mark.parametrize(
+    ("family", "has_adapter", "reason"),
+    [
+        ("llama", False, "all its weights are trained"),
+        ("mbart", True, "does not read rows of any lengths in one pass"),
+        ("zamba2", True, "has no list of layers that share no weights"),
+    ],
+)
+def test_a_model_that_can_not_be_spread_is_refused(
+    tmp_path, family, has_adapter, reason
+):
+    lm = LanguageModel.load(made(family, bytes_without_start(), str(tmp_path)))
+    copy = lm.trainable_copy(lm.default_adapter() if has_adapter else None)
+
+    with pytest.raises(ValueError, match=rf"but .*{reason}\. Launch with --multi_gpu"):
+        copy.spread(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -675,22 +715,31 @@ def global_stream():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:max_time")
 @pytest.mark.usefixtures("fresh_state", "global_stream")
+@pytest.mark.parametrize(
+    ("launch", "trained"),
+    [("--multi_gpu", "all"), ("--use_fsdp", "adapter")],
+    ids=["whole", "spread"],
+)
 def test_launched_processes_learn_what_one_process_learns(
-    llama_folder, tmp_path, monkeypatch
+    llama_folder, tmp_path, monkeypatch, launch, trained
 ):
+    # Some of its layers have weights that nothing asks for.
+    partly_used = made("gemma3n_text", bytes_without_start(), str(tmp_path / "gemma3n"))
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(LAUNCHED))
     arguments = [str(script), os.path.dirname(__file__), str(llama_folder)]
-    launcher = "-m accelerate.commands.launch --multi_gpu --num_processes 2"
+    launcher = f"-m accelerate.commands.launch {launch} --num_processes 2"
     more = "--num_machines 1 --mixed_precision no --dynamo_backend no"
     command = [sys.executable, *launcher.split(), *more.split()]
-    command += ["--main_process_port", "0", *arguments, str(tmp_path / "launched")]
+    command += ["--main_process_port", "0", *arguments]
+    command += [str(tmp_path / "launched"), trained, partly_used]
     for folder in ("launched", "alone"):
         (tmp_path / folder).mkdir()
 
     subprocess.run(command, check=True, timeout=500)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path / "alone")])
+    alone = [*arguments, str(tmp_path / "alone"), trained, partly_used]
+    monkeypatch.setattr(sys, "argv", alone)
     runpy.run_path(str(script))
 
     first, second, alone = (
@@ -698,9 +747,13 @@ def test_launched_processes_learn_what_one_process_learns(
         for file in ("launched/0.json", "launched/1.json", "alone/0.json")
     )
     assert first == second
-    for name in ("short of rows", "accumulated", "stopped early", "validated"):
-        together, single = first[name], alone[name]
+    for name, together in first.items():
+        if not isinstance(together, dict) or name == "without a seed":
+            continue
+        single = alone[name]
         np.testing.assert_allclose(together["proba"], single["proba"], rtol=1e-3)
+        assert together["loaded"] == together["proba"]
+        assert together["files"] == single["files"]
         for epoch, same in zip(together["history"], single["history"], strict=True):
             assert epoch["loss"] == pytest.approx(same["loss"], rel=1e-4)
             for key in ("tokens", "learning_rate", "monitored"):

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.random import RandomState
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from liftlearn._corpus import Corpus
 from liftlearn._finetuner._checkpoint import Checkpoint
 from liftlearn._finetuner._members import Monitor
-from liftlearn._finetuner._processes import of_main, refuse_shards, total
+from liftlearn._finetuner._processes import of_main, prepared, total
 from liftlearn._finetuner._progress import (
     Bar,
     Batch,
@@ -62,24 +63,23 @@ class Training:
     corpus: Corpus
     rng: RandomState  # for the rows' order and wording
     seed: int  # of dropout
+    accelerator: Accelerator
 
     def __post_init__(self) -> None:
         settings = self.settings
         self._device = self.lm.model.device.type
-        self._accelerator = Accelerator(cpu=self._device == "cpu", mixed_precision="no")
-        refuse_shards(self._accelerator)
         optimizer = torch.optim.AdamW(
             [w for w in self.lm.model.parameters() if w.requires_grad],
             lr=settings.learning_rate_,
             weight_decay=settings.weight_decay_,
             fused=True,
         )
-        self._module, self._optimizer = self._accelerator.prepare(
-            self.scorer, optimizer
-        )
-        self._module.train()
         self._scaler = torch.amp.GradScaler(
             self._device, enabled=settings.mixed_precision_ == "fp16"
+        )
+        self.scorer.train()
+        self._module, self._optimizer = prepared(
+            self.accelerator, self.scorer, optimizer, self._trial_score
         )
 
     def run(
@@ -95,7 +95,7 @@ class Training:
         Returns whether the steps were done, or a metric that no longer rises made the
         others needless.
         """
-        lm, accelerator, is_main = self.lm, self._accelerator, self.is_main
+        lm, accelerator, is_main = self.lm, self.accelerator, self.is_main
         best = Best(self.settings.n_iter_no_change)
         run = Run(
             lm.model, self._optimizer, self._scaler, clock, best, self.rng, history
@@ -150,12 +150,12 @@ class Training:
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes."""
-        is_main: bool = self._accelerator.is_main_process
+        is_main: bool = self.accelerator.is_main_process
         return is_main
 
     def _seed_dropout(self, n_taken: int) -> None:
         """Let dropout follow from the step and the process, so it needs no state."""
-        accelerator = self._accelerator
+        accelerator = self.accelerator
         first = self.seed + n_taken * accelerator.num_processes
         torch.manual_seed(first + accelerator.process_index)
 
@@ -173,18 +173,21 @@ class Training:
 
     def _backward(self, batches: list[Batch]) -> float:
         """Add up the gradients of one step; return this process's sum of losses."""
-        accelerator, scorer, lm = self._accelerator, self.scorer, self.lm
+        accelerator, scorer, lm = self.accelerator, self.scorer, self.lm
         n_rows = sum(len(batch.tokens) for batch in batches)
         passes = [
-            own
+            (batch, *own)
             for batch in batches
             for own in passes_of(
                 batch, accelerator.process_index, accelerator.num_processes
             )
         ]
         summed = 0.0
-        for i, (part, n_own) in enumerate(passes):
-            n_shared = scorer.passes.n_shared(part.tokens, scorer.n_answer_tokens)
+        for i, (batch, part, n_own) in enumerate(passes):
+            # What all of the batch share, so that processes read as many times.
+            n_shared = scorer.passes.n_shared(
+                batch.tokens, scorer.n_answer_tokens, len(part.tokens)
+            )
             inputs = lm.padded([ids[n_shared:] for ids in part.tokens])
             if n_shared:
                 start = torch.tensor([part.tokens[0][:n_shared]])
@@ -202,12 +205,21 @@ class Training:
             summed -= score.detach().double().sum().item()
         return summed
 
+    def _trial_score(self) -> Tensor:
+        """Return the score of a row of one token, which all weights in use change."""
+        tokens, steps = self.scorer.examples([[0]], [[0] * len(self.scorer.fields)])
+        inputs = self.lm.padded(tokens)
+        inputs["steps"] = torch.tensor(steps, device=self.lm.model.device)
+        with self._autocast():
+            score: Tensor = self.scorer(**inputs)
+        return score
+
     def _update(self, rate: float) -> None:
         """Change the weights by their gradients, and forget these."""
         optimizer, scaler = self._optimizer, self._scaler
         scaler.unscale_(optimizer)
         for group in optimizer.param_groups:
-            self._accelerator.clip_grad_norm_(
+            self.accelerator.clip_grad_norm_(
                 group["params"], self.settings.max_grad_norm_
             )
             group["lr"] = rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -24,12 +25,13 @@ from liftlearn._finetuner._checkpoint import Checkpoint, describe_fit
 from liftlearn._finetuner._cost import PeakMemory, TrainingCost, bytes_of
 from liftlearn._finetuner._loop import DTYPES, Training
 from liftlearn._finetuner._members import Member, Metric, Monitor, agree, split
-from liftlearn._finetuner._processes import FITS, own_state
+from liftlearn._finetuner._processes import FITS, new_accelerator, own_state
 from liftlearn._finetuner._progress import Bar, Clock, Rehearsal
 from liftlearn._language_model import (
     Ensemble,
     LanguageModel,
     SentenceScorer,
+    is_to_spread,
     plain_torch,
 )
 from liftlearn._rules import (
@@ -318,8 +320,8 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
             prompt is longer than the model can read; if the adapter would change
             the model's own weights or its head; if the checkpoint in
             ``checkpoint_dir`` is of another fit; if accelerate was launched to spread
-            the model over processes (FSDP, DeepSpeed, Megatron-LM); if training
-            diverges until the loss or the weights are not finite.
+            the model over processes by DeepSpeed or Megatron-LM, or by FSDP one that
+            can't be; if training diverges until the loss or the weights are not finite.
         TypeError
             If the adapter is not a ``peft.LoraConfig``.
         ImportError
@@ -591,26 +593,29 @@ max_grad_norm_, mixed_precision_, early_stopping_, validation_fraction_
         member = f", member {which + 1} of {fit.n_most}" if name else ""
         fit.bar.name(member + ", short schedule" * is_short)
         max_time = self.max_time and time_share * self.max_time / fit.n_most
-        devices = [] if lm.model.device.type == "cpu" else [lm.model.device]
-        with (
-            FITS.taken(),
-            own_state(),
-            plain_torch(lm.model.device),
-            torch.random.fork_rng(devices),
-        ):
+        with FITS.taken(), own_state(), ExitStack() as stack:
+            accelerator = new_accelerator(lm.model.device)
+            device = accelerator.device if is_to_spread() else lm.model.device
+            stack.enter_context(plain_torch(device))
+            devices = [] if device.type == "cpu" else [device]
+            stack.enter_context(torch.random.fork_rng(devices))
             seed = rng.randint(2**31)
             torch.manual_seed(seed)
             adapter = self._adapter_of(lm)
             tuned = lm.trainable_copy(adapter, DTYPES[self.mixed_precision_])
             if self.gradient_checkpointing:
                 tuned.checkpoint_activations()
+            if is_to_spread():
+                tuned.spread(device)
             # With a single answer there is nothing to learn.
             if any(field.trie.nodes for field in fields):
                 scorer = SentenceScorer(
                     tuned.model, fields, constrained=self.constrained
                 )
                 try:
-                    training = Training(self, tuned, scorer, corpus, rng, seed)
+                    training = Training(
+                        self, tuned, scorer, corpus, rng, seed, accelerator
+                    )
                     clock = clock or Clock(n_steps, max_time)
                     is_done = training.run(
                         clock,

@@ -12,6 +12,7 @@ from liftlearn._language_model._preferences import TASKS
 from liftlearn._language_model._pretrained import DTYPES, READER
 from liftlearn._language_model._scorer import AnswerScorer, Field, SentenceScorer, Trie
 from liftlearn._language_model._sentences import Sentences
+from liftlearn._language_model._shards import is_to_spread, shares, without_fsdp
 from liftlearn._language_model._surroundings import plain_torch
 
 __all__ = [
@@ -27,5 +28,8 @@ __all__ = [
     "Trie",
     "adapter_config",
     "adapter_parameters",
+    "is_to_spread",
     "plain_torch",
+    "shares",
+    "without_fsdp",
 ]

@@ -42,6 +42,7 @@ from liftlearn._language_model._scorer import (
     Trie,
 )
 from liftlearn._language_model._sentences import Sentences
+from liftlearn._language_model._shards import is_spread, spread
 from liftlearn._language_model._surroundings import evaluating, in_plain_torch
 from liftlearn._validation import Interval, check_number
 from liftlearn._values import check_texts
@@ -354,6 +355,9 @@ class LanguageModel:
                 whole = self.merged().model
                 if self._dtype == torch.float64:
                     whole.float()
+                # Of processes that were launched together transformers lets the first
+                # write, and the others' folders stay without weights.
+                whole.should_save_on_this_rank = lambda is_main_process: True
                 whole.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -466,8 +470,25 @@ class LanguageModel:
             return self  # whose weights are never trained
         if self._base is None:
             return self.merged()
+        device = self._base.model.device
         weights = _adapter.adapter_weights(self.model)
+        weights = {name: weight.to(device) for name, weight in weights.items()}
         return self._base._ready_with(self.adapter, weights)
+
+    def spread(self, device: torch.device) -> None:
+        """Leave this process its share of the weights under an adapter, to train it.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where the processes that were launched together compute.
+
+        Raises
+        ------
+        ValueError
+            If the model can't be spread.
+        """
+        spread(self.model, device)
 
     @in_plain_torch
     def _ready_with(self, config: Any, weights: Mapping[str, Tensor]) -> Self:
@@ -842,7 +863,7 @@ class LanguageModel:
             n_shared, start = self._read_shared(tokens, scorer.passes)
             # Rows of like length share a pass, the longest first: what fits it, fits.
             order = np.argsort([-len(ids) for ids in tokens], kind="stable")
-            process, n_processes = _rank_among_processes()
+            process, n_processes = _rank_among_processes(self.model)
             if batch_size is None:
                 longest = max(map(len, tokens)) + trie.depth
                 is_cpu = self.model.device.type == "cpu"
@@ -863,7 +884,8 @@ class LanguageModel:
             scores = scorer.score_all(**self.padded(tokens), start=start)
             return np.asarray(scores.cpu())
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            # Of a spread model all processes read the same passes.
+            if not _is_out_of_memory(error) or is_spread(self.model):
                 raise
             if len(tokens) == 1:
                 raise MemoryError(
@@ -945,18 +967,22 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return is_gpus or "can't allocate memory" in str(error)
 
 
-def _rank_among_processes() -> tuple[int, int]:
-    """Return this process's number, and how many were launched together."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+def _rank_among_processes(model: Any) -> tuple[int, int]:
+    """Return this process's number, and how many share what a model is to read."""
+    is_launched = distributed.is_available() and distributed.is_initialized()
+    if not is_launched or is_spread(model):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
 def _sum_over_processes(scores: NDArray[np.float64], model: Any) -> NDArray[np.float64]:
     """Put together what each process scored; all of them must come here."""
-    if _rank_among_processes()[1] == 1:
+    if _rank_among_processes(model)[1] == 1:
         return scores
     total = torch.from_numpy(scores).to(model.device)
+    gpu = torch.accelerator.current_accelerator()
+    if gpu is not None and "gloo" not in distributed.get_backend():
+        total = total.to(gpu)  # where alone the processes exchange
     distributed.all_reduce(total)
     return total.cpu().numpy()
 

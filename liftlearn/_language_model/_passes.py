@@ -70,10 +70,18 @@ class Passes:
         # transformers 5.24 renamed it.
         self._cache_name = "cache" if "cache" in takes else "past_key_values"
 
-    def n_shared(self, tokens: list[list[int]], n_own: int) -> int:
+    @property
+    def takes_any_rows(self) -> bool:
+        """Whether rows of any lengths share a pass."""
+        return self.manner.batches == "any rows" and self._turn == torch.inf
+
+    def n_shared(
+        self, tokens: list[list[int]], n_own: int, n_rows: int | None = None
+    ) -> int:
         """Return how many first tokens of all rows are better read once.
 
-        Each row keeps ``n_own`` tokens that are read for itself.
+        Each row keeps ``n_own`` tokens that are read for itself. ``n_rows`` of them
+        share a pass; None stands for all.
         """
         # What the first and the last in order share, all share.
         ends = zip(min(tokens), max(tokens), strict=False)
@@ -83,7 +91,7 @@ class Passes:
         keeps = self.manner.skips and not self._model.is_activation_checkpointing
         is_bf16 = self._dtype == torch.bfloat16
         least = _SHARED_TOKENS_BF16 if is_bf16 else _SHARED_TOKENS
-        pays = n_shared * (len(tokens) - 1) >= least
+        pays = n_shared * ((n_rows or len(tokens)) - 1) >= least
         return n_shared if keeps and pays else 0
 
     def batches(self, mask: Tensor) -> list[list[int]]:
@@ -278,6 +286,19 @@ def bases(model: Any) -> list[Any]:
         if module is not model and all(module is not other for other in found):
             found.append(module)
     return found
+
+
+def layers_of(model: Any) -> tuple[str, nn.ModuleList] | None:
+    """Return the layers that read text and their name, where they are in one list."""
+    n_layers = getattr(text_config(model), "num_hidden_layers", None)
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers
+    ]
+    # A tower for images may have as many.
+    of_text = set(model.get_decoder().modules())
+    return min(lists, key=lambda own: own[1] not in of_text, default=None)
 
 
 def n_most_tokens(model: Any) -> int | None:

@@ -31,6 +31,7 @@ from transformers.utils.quantization_config import GgufConfig
 from liftlearn._language_model._adapter import adapter_of, merge
 from liftlearn._language_model._passes import bases, is_quantized, shared_copy
 from liftlearn._language_model._preferences import preferences_of
+from liftlearn._language_model._shards import is_to_spread, without_fsdp
 from liftlearn._language_model._surroundings import MAKING, import_whole, plain_torch
 from liftlearn._language_model._trial import UnreadableModelError, find_manner
 from liftlearn._language_model._untrusted import (
@@ -149,7 +150,9 @@ def _cached_folder(name: str, revision: str | None) -> Path:
 def find_device(device: str | None) -> str:
     """Return the device that the user named, or the best there is."""
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        # Where processes are to keep shares, whole weights take up no GPU.
+        is_gpus = torch.cuda.is_available() and not is_to_spread()
+        return "cuda" if is_gpus else "cpu"
     here = torch.accelerator.current_accelerator()
     n_here = torch.accelerator.device_count()
     names = ["cpu", *(f"{here.type}:{i}" for i in range(n_here) if here)]
@@ -205,7 +208,7 @@ def _has_one_of(*names: str) -> bool:
 
 def load_pretrained(source: Source, device: str, dtype: str) -> tuple[Any, Any]:
     """Load a model and a tokenizer, once for each source, device and dtype."""
-    with MAKING, plain_torch(device):
+    with MAKING, plain_torch(device), without_fsdp():
         return _load(source, device, dtype)
 
 

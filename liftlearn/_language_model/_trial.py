@@ -25,6 +25,7 @@ from liftlearn._language_model._passes import (
     bases,
     head_logits,
     is_quantized,
+    layers_of,
     n_most_tokens,
     own_logits,
     shared_copy,
@@ -101,13 +102,11 @@ def _first_layers(model: Any) -> Any:
         for own in part.parameters():
             own.data = own.data[:_N_TOKENS]
     config = text_config(copied)
-    n_layers = config.num_hidden_layers
-    lists = {
-        name: module
-        for name, module in copied.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers
-    }
-    name, layers = next(iter(lists.items()))
+    found = layers_of(copied)
+    if found is None:
+        raise ValueError("There is no list of layers.")
+    name, layers = found
+    n_layers = len(layers)
     by_layer = {
         key: value
         for key, value in config.to_dict().items()
