@@ -9,7 +9,8 @@ scikit-learn's breast cancer table, ten columns of it, and is saved and loaded. 
 answers one row at a time, called directly, and as ``examples/serve.py`` serves it:
 eight clients send one row after the other, read together or each alone. The server is
 called within the process, so no time of a network is in it; during all of it any
-connection to elsewhere fails.
+connection to elsewhere fails. The peaks of memory are those of the whole process while
+the first and the second half of the rows are read together.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import pandas as pd
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import train_test_split
+from tables import forget_peak, peak
 
 from liftlearn import FineTuner, LIFTClassifier, load
 
@@ -66,7 +68,8 @@ def main() -> None:
         "served together: rows/s",
         "p50, ms",
     ]
-    heads += ["p99, ms", "served alone: rows/s", "p50, ms", "p99, ms"]
+    heads += ["p99, ms", "peak, MB: first half", "second half"]
+    heads += ["served alone: rows/s", "p50, ms", "p99, ms"]
     print(f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
     for name, model in models.items():
         model.fit(X_train, y_train)
@@ -76,12 +79,14 @@ def main() -> None:
         if isinstance(served, LIFTClassifier):
             rows = X_test.to_dict("records")
             for max_rows in (1024, 1):
-                rate, times = asyncio.run(
+                rate, times, peaks = asyncio.run(
                     clients(served, rows, max_rows, options.requests)
                 )
                 middle, late = 1000 * np.percentile(times, [50, 99])
                 cells += [f"{rate:.0f}", f"{middle:.1f}", f"{late:.1f}"]
-        print(f"| {' | '.join([name, *cells, *[''] * (9 - len(cells))])} |", flush=True)
+                cells += [f"{most:.0f}" for most in peaks if max_rows > 1]
+        cells += [""] * (len(heads) - 1 - len(cells))
+        print(f"| {' | '.join([name, *cells])} |", flush=True)
 
 
 def saved_and_loaded(model: Any) -> tuple[Any, float]:
@@ -109,11 +114,12 @@ def seconds_a_row(model: Any, X: pd.DataFrame) -> float:
 
 async def clients(
     model: LIFTClassifier, rows: list[dict[str, Any]], max_rows: int, n_requests: int
-) -> tuple[float, list[float]]:
-    """Return the rows answered a second, and the time of each request."""
+) -> tuple[float, list[float], list[float]]:
+    """Return the rows answered a second, the time of each request, and two peaks."""
     app = application(model, max_rows)
     transport = httpx.ASGITransport(app)
-    times = []
+    times: list[float] = []
+    peaks: list[float] = []
 
     async def client(first: int) -> None:
         for number in range(n_requests):
@@ -122,15 +128,19 @@ async def clients(
             answer = await http.post("/predict", json={"rows": [row]})
             answer.raise_for_status()
             times.append(time.perf_counter() - sent)
+            if len(times) == N_CLIENTS * n_requests // 2:
+                peaks.append(peak())
+                forget_peak()
 
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://served") as http,
     ):
+        forget_peak()
         started = time.perf_counter()
         await asyncio.gather(*(client(10 * number) for number in range(N_CLIENTS)))
         seconds = time.perf_counter() - started
-    return len(times) / seconds, times
+    return len(times) / seconds, times, [*peaks, peak()]
 
 
 def _refuse(*_: Any) -> None:
