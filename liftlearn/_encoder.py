@@ -307,7 +307,7 @@ word_dropout_, cell_dropout_, shuffle_columns_, text_length_, text_topics_
             warn_of_disguise(cells, column)
         own_names = names_of(table)
         if len(set(own_names)) < len(names):
-            own_names = [*names]
+            own_names = [*distinct_names([str(name) for name in own_names])]
         kinds = [column.kind for column in self._columns]
         self.column_kinds_ = dict(zip(own_names, kinds, strict=True))
         cells = self._cells(table)

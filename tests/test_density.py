@@ -677,6 +677,15 @@ def test_the_prompt_of_all_rows_is_the_task():
     assert (density.score_samples(few_levels()) != whole).all()
 
 
+def test_spaces_around_names_stay_where_others_are_twins():
+    X = pd.DataFrame([[0, 1, 2], [1, 0, 2]], columns=[" ", "b", "b"])
+
+    density = fitted(X)
+
+    assert [*density.sample(2)] == [*density.feature_names_in_] == [" ", "b", "b (2)"]
+    assert [*density.encoder_.column_kinds_] == [" ", "b", "b (2)"]
+
+
 @pytest.mark.parametrize(
     "names", [[0, 0], [None, None], [1.5, 1.5], [("a", 1), ("a", 1)], [np.nan, None]]
 )
