@@ -32,7 +32,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from stored import stored
@@ -97,7 +97,8 @@ def rival_quantiles(pipeline, X_train, y_train, X_test):
     from mapie.regression import CrossConformalRegressor
 
     shares = 1 - 2 * LEVELS[:9]
-    conformal = CrossConformalRegressor(pipeline, confidence_level=shares, cv=10)
+    folds = KFold(10, shuffle=True, random_state=0)
+    conformal = CrossConformalRegressor(pipeline, confidence_level=shares, cv=folds)
     conformal.fit_conformalize(X_train, y_train)
     points, ends = conformal.predict_interval(X_test)
     return np.column_stack([ends[:, 0], points, ends[:, 1, ::-1]])
