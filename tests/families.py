@@ -97,7 +97,10 @@ FAMILIES = {
     "blenderbot-small": {},
     "bloom": {},
     "camembert": DECODER,
-    "codegen": {"rotary_dim": 8},
+    "codegen": {  # its layers cut the heads into four
+        "rotary_dim": 8,
+        "num_attention_heads": 4,
+    },
     "cohere": {"logit_scale": 0.25},
     "cohere2": {"sliding_window": 8},
     "ctrl": {"dff": 48},
