@@ -67,8 +67,8 @@ def spread(model: Any, device: torch.device) -> None:
         raise ValueError(
             "Expected a model whose layers can be spread over the processes that were "
             f"launched together (FSDP), with an adapter to train, but {reason}. Launch "
-            "with --multi_gpu, where each holds the whole model, or set "
-            'FineTuner(adapter="auto").'
+            "with --multi_gpu, where each holds the whole model, or give an adapter, "
+            "FineTuner(adapter=peft.LoraConfig(...))."
         )
     # Not every build of torch has them, and they take time.
     from torch.distributed.device_mesh import init_device_mesh
