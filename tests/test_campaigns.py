@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from campaigns import dependencies, folders, kills, long_run, sharing, tables
+from campaigns import dependencies, folders, kills, launched, long_run, sharing, tables
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,6 +40,15 @@ def test_threads_and_processes_that_share_do_what_one_would():
     found = sharing.run(1, backends=("threading",))
     assert len(found) == 6
     assert not [outcome for outcome in found if "FAULT" in outcome]
+
+
+def test_processes_that_hold_shares_learn_what_whole_models_do():
+    assert launched.run(["gpt2", "llama", "mbart", "bert"]) == {
+        "as one process": 1,
+        "as two whole ones": 1,  # it has dropout
+        "whole, but not spread": 1,
+        "refused by one process, too": 1,
+    }
 
 
 @linux

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
 from liftlearn import FineTuner, LanguageModel, LIFTClassifier
+from liftlearn._language_model._pretrained import _load
 
 # What each script below begins with: a table, and a fit that is quickly done.
 BEGIN = """
@@ -263,3 +265,26 @@ def test_a_child_may_be_made_while_another_thread_loads():
         assert not forked.wait(0.2)
     thread.join()
     assert forked.is_set()
+
+
+def test_a_model_is_not_read_while_it_is_written(llama_folder, tmp_path):
+    lm = LanguageModel.load(llama_folder)
+    lm.save(tmp_path)
+    is_over = threading.Event()
+
+    def save_again():
+        while not is_over.is_set():
+            lm.save(tmp_path)
+
+    with ThreadPoolExecutor() as pool:
+        saved = [pool.submit(save_again) for _ in range(2)]
+        try:
+            for _ in range(15):
+                _load.cache_clear()
+                loaded = LanguageModel.load(tmp_path)
+        finally:
+            is_over.set()
+    assert [each.result() for each in saved] == [None, None]
+    assert (
+        loaded.score(["a"], ["b", "c"]).tolist() == lm.score(["a"], ["b", "c"]).tolist()
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from numbers import Integral
 from os import PathLike
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
+from liftlearn._files import locked
 from liftlearn._language_model import _adapter
 from liftlearn._language_model._in_context import InContext, reads_in_context
 from liftlearn._language_model._passes import (
@@ -172,15 +174,17 @@ class LanguageModel:
         """
         where = find_device(device)
         check_dtype(dtype)
-        if model is not None and _adapter.holds_adapter(model):
-            return cls._load_adapted(model, device, dtype, base, local_files_only)
-        if base is not None:
-            raise ValueError(
-                f"base={str(base)!r} is for a folder with an adapter, but {model!r} is "
-                "a whole model. Leave it out."
-            )
-        source = find_source(model, local_files_only=local_files_only)
-        lm = cls(*load_pretrained(source, where, dtype))
+        # Not while another process or thread saves there.
+        with _kept_whole(model):
+            if model is not None and _adapter.holds_adapter(model):
+                return cls._load_adapted(model, device, dtype, base, local_files_only)
+            if base is not None:
+                raise ValueError(
+                    f"base={str(base)!r} is for a folder with an adapter, but "
+                    f"{model!r} is a whole model. Leave it out."
+                )
+            source = find_source(model, local_files_only=local_files_only)
+            lm = cls(*load_pretrained(source, where, dtype))
         if model is not None and Path(model).exists():
             model = str(Path(model).resolve())
         lm._origin = {"model": model, "device": device, "dtype": dtype}
@@ -340,26 +344,32 @@ class LanguageModel:
         Raises
         ------
         FileExistsError
-            If a whole model would be written to an adapter, or the other way round.
+            If a whole model would be written to an adapter, or the other way round, or
+            the folder is a file.
         """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         origin = self._base and self._base._origin
         if self._base and origin and origin["model"]:
-            _refuse(folder, "config.json", "a whole model")
             weights = _adapter.adapter_weights(self.model)
             mark = _adapter.fingerprint(self._base.model)
             saved = _adapter.SavedAdapter(origin["model"], self.adapter, weights, mark)
-            _adapter.write_adapter(folder, saved)
-        else:
+            with locked(folder, exclusive=True):
+                _refuse(folder, "config.json", "a whole model")
+                _adapter.write_adapter(folder, saved)
+                self.tokenizer.save_pretrained(folder)
+            return
+        whole = self.merged().model
+        if self._dtype == torch.float64:
+            whole.float()
+        # Of processes that were launched together transformers lets the first write,
+        # and the others' folders stay without weights.
+        whole.should_save_on_this_rank = lambda is_main_process: True
+        # What it is made of was waited for before: a load holds those locks, too.
+        with locked(folder, exclusive=True), no_bars():
             _refuse(folder, "adapter_config.json", "an adapter")
-            with no_bars():
-                whole = self.merged().model
-                if self._dtype == torch.float64:
-                    whole.float()
-                # Of processes that were launched together transformers lets the first
-                # write, and the others' folders stay without weights.
-                whole.should_save_on_this_rank = lambda is_main_process: True
-                whole.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+            whole.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
 
     @in_plain_torch
     def merged(self) -> Self:
@@ -951,6 +961,13 @@ class LanguageModel:
             "input_ids": torch.tensor(ids, device=device),
             "attention_mask": torch.tensor(mask, device=device),
         }
+
+
+def _kept_whole(model: str | PathLike[str] | None) -> AbstractContextManager[None]:
+    """Let none save to a model's folder for a while, if it is one."""
+    if model is None or not Path(model).is_dir():
+        return nullcontext()
+    return locked(Path(model), exclusive=False)
 
 
 def _texts(texts: Sequence[str], name: str) -> Sequence[str]:
